@@ -1,0 +1,78 @@
+"""Operations on measures and moments."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxcollapse.base import Data, Measure, Moments
+
+
+def uniform_measure(points: Float[Array, "n d"]) -> Measure:
+    """Give every point mass one."""
+    points = jnp.asarray(points)
+    return Measure(points, jnp.ones(points.shape[:-1], points.dtype))
+
+
+def as_moments(data: Data) -> Moments:
+    r"""Reduce data to moments: :math:`m = \sum_i w_i`, :math:`\mu = \sum_i w_i x_i / m` and
+    :math:`\Sigma = \sum_i w_i (x_i - \mu)(x_i - \mu)' / m`.
+
+    The covariance is centred before it is squared, so that it stays accurate when the data are far
+    from the origin. An empty measure has mean and covariance zero.
+    """
+    if isinstance(data, Moments):
+        return data
+    mass = data.weights.sum(-1)
+    share = data.weights / jnp.where(mass > 0, mass, 1)[..., None]
+    mean = jnp.einsum("...n,...nd->...d", share, data.points)
+    centred = data.points - mean[..., None, :]
+    covariance = jnp.einsum("...ni,...nj->...ij", share[..., None] * centred, centred)
+    return Moments(mass, mean, covariance)
+
+
+def merge(first: Moments, second: Moments) -> Moments:
+    r"""Merge the moments of two disjoint data sets [chan1983]_.
+
+    With :math:`w = m_2 / (m_1 + m_2)` and :math:`\delta = \mu_2 - \mu_1`,
+
+    .. math:: \mu = \mu_1 + w \delta, \qquad
+              \Sigma = (1 - w) \Sigma_1 + w \Sigma_2 + w (1 - w) \delta \delta'.
+    """
+    mass = first.mass + second.mass
+    w = second.mass / jnp.where(mass > 0, mass, 1)
+    delta = second.mean - first.mean
+    return Moments(
+        mass,
+        first.mean + w * delta,
+        (1 - w) * first.covariance + w * second.covariance + w * (1 - w) * jnp.outer(delta, delta),
+    )
+
+
+def compact(measure: Measure, size: int) -> Measure:
+    """Keep the `size` heaviest points, in their order where masses tie; a smaller measure is returned as it is."""
+    if measure.weights.shape[-1] <= size:
+        return measure
+    weights, index = jax.lax.top_k(measure.weights, size)
+    return Measure(measure.points[index], weights)
+
+
+def concatenate(measures: Sequence[Measure]) -> Measure:
+    """Add measures up."""
+    return Measure(
+        jnp.concatenate([m.points for m in measures], axis=-2),
+        jnp.concatenate([m.weights for m in measures], axis=-1),
+    )
+
+
+def stack_padded(measures: Sequence[Measure]) -> Measure:
+    """Stack measures of different sizes, [K, m, d], filled up with mass zero at each one's own first point."""
+    size = max(m.weights.shape[0] for m in measures)
+
+    def pad(m: Measure) -> Measure:
+        missing = size - m.weights.shape[0]
+        filler = jnp.broadcast_to(m.points[:1], (missing, m.points.shape[1]))
+        return concatenate([m, Measure(filler, jnp.zeros(missing, m.weights.dtype))])
+
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(pad, measures))

@@ -1,0 +1,50 @@
+"""Mean field: the recursion at infinitely many candidates, as a `Collapse` like any other."""
+
+import jax.numpy as jnp
+
+from jaxcollapse.base import BatchFn, Collapse, Controls, Moments, Target, Workflow
+from jaxcollapse.generators.gaussian import gaussian
+from jaxcollapse.theory.truncation import truncated_moments
+from jaxcollapse.trajectory import FreshFn, build_collapse
+
+
+def kept_moments(target: Target) -> BatchFn:
+    """Hand over the exact moments of the kept region, with the mass of the kept candidates."""
+
+    def batch(key, params: Moments, controls: Controls) -> Moments:
+        num_kept = controls.num_kept.astype(params.mean.dtype)
+        budget = num_kept / controls.num_candidates.astype(params.mean.dtype)
+        return truncated_moments(params, target, budget)._replace(mass=num_kept)
+
+    return batch
+
+
+def fresh_moments(truth: Moments) -> FreshFn:
+    """Hand over the moments of the truth, with the mass of the fresh samples."""
+
+    def fresh(key, controls: Controls) -> Moments:
+        return truth._replace(mass=jnp.asarray(controls.num_fresh, truth.mean.dtype))
+
+    return fresh
+
+
+def mean_field(
+    target: Target, workflow: Workflow, fresh_fn: FreshFn | None = None, ridge: float = 0.0
+) -> Collapse:
+    r"""Compose the deterministic recursion of the Gaussian family.
+
+    With batch moments :math:`m_t, C_t` and weight w of the batch in the training set (1 for replace,
+    1 / (t + 1) for accumulate),
+
+    .. math:: \mu \leftarrow \mu + w (m_t - \mu), \qquad
+              \Sigma \leftarrow (1 - w) \Sigma + w C_t + w (1 - w) (m_t - \mu)(m_t - \mu)'.
+
+    Run it in float64, under `jax.enable_x64(True)`. Accumulate-subsample has the mean field of accumulate.
+
+    Args:
+        target: of the verifier.
+        workflow: built on `moments_memory`, as in the simulation.
+        fresh_fn: from `fresh_moments`, for `fresh_mix`.
+        ridge: of the fit, as in the simulation.
+    """
+    return build_collapse(gaussian(ridge), kept_moments(target), workflow, fresh_fn)

@@ -1,0 +1,116 @@
+"""The door: every check of a user's input, in Python, before anything is compiled.
+
+Each check names the argument, what was given and what is allowed.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcollapse.base import Controls
+
+
+def check_range(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
+    """Require low <= value <= high.
+
+    Raises:
+        ValueError: if the value is outside, or not a number.
+    """
+    if not low <= value <= high:
+        allowed = f"at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
+        raise ValueError(f"{name} = {value!r}: must be {allowed}")
+
+
+def check_budget(budget: float) -> None:
+    """Require a budget in (0, 1].
+
+    Raises:
+        ValueError: if it is outside.
+    """
+    if not 0 < budget <= 1:
+        raise ValueError(f"budget = {budget!r}: must be in (0, 1], the share of candidates kept")
+
+
+def check_finite(name: str, values: Any) -> None:
+    """Require finite numbers throughout.
+
+    Raises:
+        ValueError: if any is NaN or infinite.
+    """
+    bad = np.argwhere(~np.isfinite(np.asarray(values)))
+    if bad.size:
+        first = tuple(int(i) for i in bad[0])
+        raise ValueError(f"{name}: {len(bad)} values are not finite, the first at index {first}")
+
+
+def check_covariance(name: str, covariance: Any) -> None:
+    """Require a finite, symmetric, positive definite matrix.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    check_finite(name, covariance)
+    matrix = np.asarray(covariance, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name}: shape {matrix.shape} must be square, [d, d]")
+    if not np.allclose(matrix, matrix.T, rtol=1e-4, atol=1e-6 * np.abs(matrix).max()):
+        raise ValueError(f"{name}: must be symmetric")
+    smallest = np.linalg.eigvalsh(matrix).min()
+    if smallest <= 0:
+        raise ValueError(f"{name}: smallest eigenvalue {smallest:.3g} must be positive")
+
+
+def check_names(kind: str, names: Iterable[str], known: Mapping[str, Any] | Iterable[str]) -> None:
+    """Require known names, and suggest the nearest to an unknown one.
+
+    Raises:
+        ValueError: at the first name that is not known.
+    """
+    known = sorted(known)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{kind} {name!r} is not known: choose from {', '.join(known)}{hint}")
+
+
+def check_fit(num_kept: int, dim: int) -> None:
+    """Require enough samples for a covariance of full rank.
+
+    Raises:
+        ValueError: if fewer than d + 2 are kept.
+    """
+    if num_kept < dim + 2:
+        raise ValueError(
+            f"num_kept = {num_kept}: a Gaussian in {dim} dimensions needs at least {dim + 2} samples"
+        )
+
+
+def make_controls(
+    num_kept: int, budget: float = 1.0, num_fresh: int = 0, temperature: float = 0.0
+) -> Controls:
+    """Build the controls of a generation from checked numbers.
+
+    Args:
+        num_kept: n, candidates kept, at least 1.
+        budget: n / N in (0, 1]; N is rounded to the nearest integer.
+        num_fresh: real samples a generation, for `fresh_mix`.
+        temperature: of soft selection.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+    check_range("num_kept", num_kept, low=1)
+    check_budget(budget)
+    check_range("num_fresh", num_fresh, low=0)
+    check_range("temperature", temperature, low=0)
+    return Controls(
+        num_kept=jnp.int32(num_kept),
+        num_candidates=jnp.int32(round(num_kept / budget)),
+        num_fresh=jnp.int32(num_fresh),
+        temperature=jnp.float32(temperature),
+    )
