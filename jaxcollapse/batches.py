@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import scipy.stats
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from jaxcollapse.base import (
     BatchFn,
@@ -18,7 +18,7 @@ from jaxcollapse.base import (
     SelectFn,
     Target,
 )
-from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, log_laplace
+from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, log_laplace, tilts
 from jaxcollapse.theory.truncation import separate
 
 
@@ -68,17 +68,21 @@ def top_of_gaussian(target: Target, num_proposals: int) -> BatchFn:
 
     def batch(key, params: Moments, controls: Controls) -> Measure:
         dim, dtype = params.mean.shape[-1], params.mean.dtype
-        order_key, normal_key, accept_key = jax.random.split(key, 3)
+        normal_key, uniform_key = jax.random.split(key)
+        normal = jax.random.normal(normal_key, (2 * _ATTEMPTS + dim * num_proposals,), dtype)
+        uniform = jax.random.uniform(uniform_key, (2 * _ATTEMPTS + num_proposals,), dtype)
+        # Two draws serve all purposes, and the barrier keeps them two: each place where the compiler puts the
+        # generator costs a quarter of a second to compile, and each use of w would draw it again.
+        normal, uniform = jax.lax.optimization_barrier((normal, uniform))
+        order_normal, normal = jnp.split(normal, [2 * _ATTEMPTS])
+        order_uniform, uniform = jnp.split(uniform, [2 * _ATTEMPTS])
+
         frame = separate(params, target)
         scale, offset = frame.energy.scale[:, None], frame.energy.offset[:, None]
-        quantile, tilt = _threshold(order_key, frame.energy, controls)
+        quantile, tilt = _threshold(order_normal, order_uniform, frame.energy, controls)
         variance = 1 / (1 + 2 * tilt * scale**2)
-        normal = jax.random.normal(normal_key, (dim * num_proposals,), dtype)
         w = jnp.sqrt(variance) * normal.reshape(dim, -1) - 2 * tilt * scale * offset * variance
-        # Without the barrier the compiler draws w again wherever it is used.
-        w = jax.lax.optimization_barrier(w)
         energy = jnp.sum((scale * w + offset) ** 2, axis=0)
-        uniform = jax.random.uniform(accept_key, (num_proposals,), dtype)
         accepted = (energy <= quantile) & (uniform <= jnp.exp(tilt * (energy - quantile)))
         kept = accepted & (jnp.cumsum(accepted) <= controls.num_kept)
         return Measure((frame.mean[:, None] + frame.basis @ w).T, kept.astype(dtype))
@@ -101,31 +105,32 @@ def proposals_needed(num_kept: int, budget: float, dim: int) -> int:
     return math.ceil((3 + math.sqrt(9 + num_kept)) ** 2 / acceptance)
 
 
+_ATTEMPTS = 16
+
+
 def _threshold(
-    key: Key[Array, ""], energy: Energy, controls: Controls
+    normal: Float[Array, " m"], uniform: Float[Array, " m"], energy: Energy, controls: Controls
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Draw the energy of the best candidate that is not kept, and find the tilt that suits it."""
     dtype = energy.scale.dtype
     rest = controls.num_candidates - controls.num_kept
-    shapes = jnp.stack([controls.num_kept + 1, jnp.maximum(rest, 1)]).astype(dtype)
-    better, worse = jax.vmap(_gamma)(jax.random.split(key), shapes)
+    shape = jnp.stack([controls.num_kept + 1, jnp.maximum(rest, 1)]).astype(dtype)
+    better, worse = jax.vmap(_gamma)(normal.reshape(2, -1), uniform.reshape(2, -1), shape)
     quantile, _ = energy_quantile(energy, better / (better + worse))
-    grid = jnp.concatenate([jnp.zeros(1, dtype), jnp.geomspace(1e-2, 1e7, 80, dtype=dtype)])
+    grid = jnp.append(0, tilts(dtype))
     tilt = grid[jnp.argmin(log_laplace(energy, grid) + grid * quantile)]
     everything = (rest == 0) | (energy.scale.max() == 0)
     return jnp.where(everything, jnp.inf, quantile), jnp.where(everything, 0, tilt)
 
 
-def _gamma(key: Key[Array, ""], shape: Float[Array, ""]) -> Float[Array, ""]:
+def _gamma(
+    normal: Float[Array, " m"], uniform: Float[Array, " m"], shape: Float[Array, ""]
+) -> Float[Array, ""]:
     """Draw from Gamma(shape), shape >= 1, by the method of [marsaglia2000]_.
 
-    At least 95% of attempts are accepted, so sixteen side by side leave nothing to a loop; the library's
-    sampler, which loops, takes seconds to compile.
+    At least 95% of attempts are accepted, so sixteen side by side leave nothing to a loop.
     """
-    normal_key, uniform_key = jax.random.split(key)
-    normal = jax.random.normal(normal_key, (16,), shape.dtype)
-    log_u = jnp.log(jax.random.uniform(uniform_key, (16,), shape.dtype))
     d = shape - 1 / 3
     v = (1 + normal / jnp.sqrt(9 * d)) ** 3
-    accepted = (v > 0) & (log_u < normal**2 / 2 + d - d * v + d * jnp.log(jnp.where(v > 0, v, 1)))
-    return d * v[jnp.argmax(accepted)]
+    bound = normal**2 / 2 + d - d * v + d * jnp.log(jnp.where(v > 0, v, 1))
+    return d * v[jnp.argmax((v > 0) & (jnp.log(uniform) < bound))]

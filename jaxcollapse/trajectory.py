@@ -1,15 +1,26 @@
 """The composed recursion, and its run as one scan over generations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from jaxcollapse.base import BatchFn, Collapse, Controls, Data, Generator, Info, State, Workflow
+from jaxcollapse.base import (
+    BatchFn,
+    Collapse,
+    Controls,
+    Data,
+    Generator,
+    Info,
+    MetricFn,
+    State,
+    Workflow,
+)
 
 RecordFn = Callable[[Key[Array, ""], State, Info], Any]
+_RECORD = 2**32 - 1  # beyond the indices that a step splits its key into
 FreshFn = Callable[[Key[Array, ""], Controls], Data]
 
 
@@ -59,9 +70,9 @@ def advance(
     """
 
     def body(state, _):
-        step_key, record_key = jax.random.split(jax.random.fold_in(key, state.generation))
+        step_key = jax.random.fold_in(key, state.generation)
         state, info = collapse.step(step_key, state, controls)
-        return state, record_fn(record_key, state, info)
+        return state, record_fn(jax.random.fold_in(step_key, _RECORD), state, info)
 
     return jax.lax.scan(body, state, length=num_generations)
 
@@ -80,7 +91,7 @@ def start(
         fill = jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0
         return jnp.full(leaf.shape, fill, leaf.dtype)
 
-    return state, record_fn(key, state, jax.tree.map(missing, info))
+    return state, record_fn(jax.random.fold_in(key, _RECORD), state, jax.tree.map(missing, info))
 
 
 def run(
@@ -107,3 +118,12 @@ def run(
     state, first = start(key, collapse, params, controls, record_fn)
     state, rest = advance(key, collapse, state, controls, num_generations, record_fn)
     return state, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
+
+
+def record_model(metrics: Mapping[str, MetricFn], truth: Data) -> RecordFn:
+    """Record metrics of a model whose parameters are moments."""
+
+    def record(key, state: State, info: Info) -> dict[str, Array]:
+        return {name: metric(key, state.params, truth) for name, metric in metrics.items()}
+
+    return record

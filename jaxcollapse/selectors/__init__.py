@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from jaxcollapse.base import AggregateFn, ScoreFn, SelectFn
 from jaxcollapse.selectors.aggregate import bottom_budget, random_budget, soft_budget, top_budget
-from jaxcollapse.selectors.compose import from_scores
+from jaxcollapse.selectors.compose import from_scores, keep_all
 from jaxcollapse.selectors.scores import SCORES, mahalanobis
 
 

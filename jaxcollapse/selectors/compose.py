@@ -19,3 +19,8 @@ def from_scores(score_fn: ScoreFn, aggregate_fn: AggregateFn) -> SelectFn:
         return aggregate_fn(aggregate_key, scores, pool, controls)
 
     return select
+
+
+def keep_all(key, pool: Measure, references, controls: Controls):
+    """Select nothing away: the whole pool is kept."""
+    return pool.weights

@@ -1,0 +1,1 @@
+"""Theory: what the recursion does, without simulating it."""

@@ -76,77 +76,78 @@ def tilted_cumulants(energy: Energy, z: Array) -> tuple[Array, Array, Array]:
     )
 
 
-def standardise(energy: Energy) -> Energy:
-    """Rescale an energy to unit standard deviation, which changes no kept set; a constant energy becomes zero."""
-    _, variance, _ = tilted_cumulants(energy, jnp.zeros((), energy.scale.dtype))
-    unit = jnp.where(variance > 0, jnp.where(variance > 0, variance, 1) ** -0.25, 0)
-    return Energy(energy.scale * unit, energy.offset * unit)
-
-
-def saddle_contour(energy: Energy, budget: Array) -> tuple[Contour, Array]:
-    r"""Place the contour for :math:`P(e \le q) = \alpha` and return it with a first guess of q.
-
-    The saddle point of :math:`\psi(z) = K(z) + zq - \log z` belongs to
-    :math:`q = E_z[e] + 1/z`, where the saddle-point approximation of the
-    probability is explicit; the vertex is the grid point where it crosses
-    :math:`\alpha`, kept off the pole at zero.
-
-    Args:
-        energy: the law of the energy, in units of its standard deviation.
-        budget: :math:`\alpha` in (0, 1), shape [].
-    """
-    z = jnp.geomspace(0.7, 1e7, 80, dtype=energy.scale.dtype)
-    mean, variance, third = tilted_cumulants(energy, z)
-    quantile = mean + 1 / z
-    second_derivative = variance + z**-2
-    log_probability = (
-        log_laplace(energy, z)
-        + z * quantile
-        - jnp.log(z)
-        - 0.5 * jnp.log(2 * jnp.pi * second_derivative)
-    )
-    index = jnp.argmin(jnp.abs(log_probability - jnp.log(budget)))
-    width = 2 * jax.lax.rsqrt(second_derivative[index])
-    bend = (third[index] + 2 * z[index] ** -3) / (8 * second_derivative[index])
-
-    height = width * STEP * (jnp.arange(NUM_NODES, dtype=z.dtype) + 0.5)
-    slope = 2 * bend * height / SLOPE
-    root = jnp.sqrt(1 + slope**2)
-    nodes = z[index] + 1j * height - SLOPE * slope * height / (1 + root)
-    tangent = (1 + 1j * SLOPE * slope / root) * width * STEP / jnp.pi
-    return Contour(nodes, log_laplace(energy, nodes) + jnp.log(tangent / nodes)), quantile[index]
-
-
-def integrate(contour: Contour, quantile: Array, integrand: Array) -> Array:
-    r"""Integrate :math:`E[g; e \le q]`, given g as a function of the tilt.
-
-    Args:
-        contour: from `saddle_contour`.
-        quantile: q, shape [].
-        integrand: the mean of g under the law tilted by each node, shape [m, ...].
+def standardise(energy: Energy) -> tuple[Energy, Float[Array, ""]]:
+    """Rescale an energy to unit standard deviation, which changes no kept set; a constant energy becomes zero.
 
     Returns:
-        An array of shape [...].
+        The rescaled energy, and the factor that it was multiplied by.
     """
-    weights = jnp.exp(contour.log_weights + contour.nodes * quantile)
-    return jnp.tensordot(weights, integrand.astype(weights.dtype), axes=1).real
+    _, variance, _ = tilted_cumulants(energy, jnp.zeros((), energy.scale.dtype))
+    unit = jnp.where(variance > 0, jax.lax.rsqrt(jnp.where(variance > 0, variance, 1)), 0)
+    return Energy(energy.scale * jnp.sqrt(unit), energy.offset * jnp.sqrt(unit)), unit
 
 
-def energy_cdf(contour: Contour, quantile: Array) -> Array:
-    r"""Evaluate :math:`P(e \le q)`."""
-    return integrate(contour, quantile, jnp.ones_like(contour.nodes))
+def tilts(dtype) -> Float[Array, " m"]:
+    """List candidate saddle points, for energies of unit standard deviation; all stay off the pole at zero."""
+    return jnp.geomspace(0.7, 1e7, 80, dtype=dtype)
 
 
-def energy_quantile(energy: Energy, budget: Array) -> tuple[Array, Contour]:
-    r"""Solve :math:`P(e \le q) = \alpha` by Newton's method on the logarithm, which is concave in q.
+def place_contour(energy: Energy, vertex: Array) -> Contour:
+    r"""Lay the contour through a vertex on the real axis.
 
-    The contour stays where it is, so that a step costs one exponential a node.
+    It leaves with the bend :math:`x = \psi^{(3)} y^2 / (8 \psi^{(2)})` of :math:`\psi(z) = K(z) + zq - \log z` and
+    tends to lines of slope `SLOPE`, steeper than the diagonals beyond which normal parts of the energy diverge.
     """
-    contour, quantile = saddle_contour(energy, budget)
+    _, variance, third = tilted_cumulants(energy, vertex)
+    second_derivative = variance + vertex**-2
+    width = 2 * STEP * jax.lax.rsqrt(second_derivative)
+    bend = (third + 2 * vertex**-3) / (8 * second_derivative)
+    y = width * (jnp.arange(NUM_NODES, dtype=vertex.dtype) + 0.5)
+    slope = 2 * bend * y / SLOPE
+    root = jnp.sqrt(1 + slope**2)
+    nodes = vertex + 1j * y - SLOPE * slope * y / (1 + root)
+    weights = (1 + 1j * SLOPE * slope / root) * width / jnp.pi / nodes
+    return Contour(nodes, log_laplace(energy, nodes) + jnp.log(weights))
+
+
+def node_weights(contour: Contour, quantile: Array) -> Complex[Array, " m"]:
+    r"""Weigh the nodes so that :math:`E[g; e \le q] = \operatorname{Re} \sum_k W_k \, g(z_k)`.
+
+    Here :math:`g(z)` is the mean of g under the law tilted by z; g = 1 gives the probability of the region, and
+    g = z the density of e at q.
+    """
+    return jnp.exp(contour.log_weights + contour.nodes * quantile)
+
+
+def tail_probability(energy: Energy, threshold: Array) -> Float[Array, ""]:
+    r"""Evaluate :math:`P(e > q)` of an energy of unit standard deviation."""
+    z = tilts(energy.scale.dtype)
+    mean, _, _ = tilted_cumulants(energy, z)
+    vertex = z[jnp.argmin(jnp.abs(mean + 1 / z - threshold))]
+    return 1 - node_weights(place_contour(energy, vertex), threshold).sum().real
+
+
+def energy_quantile(energy: Energy, budget: Array) -> tuple[Float[Array, ""], Contour]:
+    r"""Solve :math:`P(e \le q) = \alpha` for an energy of unit standard deviation.
+
+    At the saddle point z of :math:`q = E_z[e] + 1/z` the saddle-point approximation of the probability is
+    explicit; it places the contour. Newton's method on the logarithm of the exact probability, which is concave
+    in q, does the rest; the contour stays, so that a step costs one exponential a node.
+
+    Args:
+        energy: from `standardise`.
+        budget: :math:`\alpha` in (0, 1), shape [].
+    """
+    z = tilts(energy.scale.dtype)
+    mean, variance, _ = tilted_cumulants(energy, z)
+    exponent = log_laplace(energy, z) + z * mean + 1
+    log_probability = exponent - 0.5 * jnp.log(2 * jnp.pi * (1 + z**2 * variance))
+    index = jnp.argmin(jnp.abs(log_probability - jnp.log(budget)))
+    contour = place_contour(energy, z[index])
 
     def newton(_, q):
-        probability = energy_cdf(contour, q)
-        density = integrate(contour, q, contour.nodes)
+        weights = node_weights(contour, q)
+        probability, density = weights.sum().real, (weights @ contour.nodes).real
         return q - jnp.log(probability / budget) * probability / density
 
-    return jax.lax.fori_loop(0, NUM_NEWTON, newton, quantile), contour
+    return jax.lax.fori_loop(0, NUM_NEWTON, newton, mean[index] + 1 / z[index]), contour

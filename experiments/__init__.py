@@ -1,0 +1,1 @@
+"""Experiments: one module for each claim. `python -m experiments.NAME --preset smoke|quick|paper --out DIR`."""

@@ -1,0 +1,172 @@
+"""Collapse of a Gaussian with and without biased selection, on the published problem instances."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from experiments.common import Output, Parts, Settings, frame, lane_keys, main
+from jaxcollapse.batches import proposals_needed, sampled, top_of_gaussian
+from jaxcollapse.generators import gaussian
+from jaxcollapse.memories import buffer_memory, moments_memory
+from jaxcollapse.metrics import METRICS, target_distance
+from jaxcollapse.references import all_silos
+from jaxcollapse.selectors import SELECTORS, keep_all, mahalanobis
+from jaxcollapse.sweep import Trajectory
+from jaxcollapse.targets import PUBLISHED_SEEDS, Instance, cast, published_instance, stack
+from jaxcollapse.theory.closed_forms import CLOSED_FORMS
+from jaxcollapse.theory.mean_field import mean_field
+from jaxcollapse.trajectory import build_collapse, record_model
+from jaxcollapse.validation import check_fit, check_range, make_controls
+from jaxcollapse.workflows import WORKFLOWS
+
+NAME = "gaussian_collapse"
+RIDGE = 1e-6
+SETTINGS = {
+    "replace": ("replace", False),
+    "replace+select": ("replace", True),
+    "accumulate": ("accumulate", False),
+    "accumulate+select": ("accumulate", True),
+    "accumulate_subsample": ("accumulate_subsample", False),
+    "accumulate_subsample+select": ("accumulate_subsample", True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Six settings of the Gaussian recursion beside closed forms and mean field [qiao2026]."""
+
+    num_kept: int = 500
+    """Samples n kept in each generation."""
+    budget: float = 0.05
+    """Share n / N of the candidates that selection keeps, in (0, 1]."""
+    num_generations: int = 300
+    """Generations after the true model."""
+    dim: int = 10
+    """Dimension of the data."""
+    seeds: tuple[int, ...] = PUBLISHED_SEEDS
+    """Seeds of the problem instances."""
+    sampler: Literal["direct", "pool"] = "direct"
+    """Draw the kept set directly, or draw the whole pool and select: equal in law."""
+
+
+PRESETS = {
+    "smoke": {"num_kept": 50, "num_generations": 10, "seeds": PUBLISHED_SEEDS[:2]},
+    "quick": {"num_generations": 100},
+    "paper": {},
+}
+
+
+def record(instance: Instance):
+    """Record the four metrics of the published experiment."""
+    names = ("trace_ratio", "mean_error", "bures_w2")
+    metrics = {name: METRICS[name] for name in names}
+    metrics["target_distance"] = target_distance(instance.target)
+    return record_model(metrics, instance.truth)
+
+
+def simulation(config: Config, workflow: str, selected: bool):
+    """Make the builder of one setting's trajectories."""
+    n, budget = config.num_kept, config.budget if selected else 1.0
+    controls = make_controls(n, budget)
+    memory = (
+        buffer_memory(n * config.num_generations, n)
+        if workflow == "accumulate_subsample"
+        else moments_memory()
+    )
+
+    def build(seed) -> Trajectory:
+        key, instance = seed
+        if selected and config.sampler == "direct":
+            batch_fn = top_of_gaussian(instance.target, proposals_needed(n, budget, config.dim))
+        else:
+            silos = jax.tree.map(lambda x: x[None], instance.target)
+            select = SELECTORS["top"](mahalanobis(), n) if selected else keep_all
+            batch_fn = sampled(gaussian(), select, all_silos(), silos, round(n / budget))
+        collapse = build_collapse(gaussian(RIDGE), batch_fn, WORKFLOWS[workflow](memory))
+        return Trajectory(key, collapse, instance.truth, controls, record(instance))
+
+    return build
+
+
+def mean_field_histories(config: Config, parts: Parts) -> dict[str, dict[str, np.ndarray]]:
+    """Run the mean field of every selected workflow; a subsample of infinitely many points is all of them."""
+    controls = make_controls(config.num_kept, config.budget)
+
+    def builder(workflow):
+        def build(seed) -> Trajectory:
+            key, instance = seed
+            collapse = mean_field(instance.target, WORKFLOWS[workflow](moments_memory()), ridge=RIDGE)
+            return Trajectory(key, collapse, instance.truth, controls, record(instance))
+
+        return build
+
+    with jax.enable_x64(True):
+        lanes = {"seed": lanes_of(config, jnp.float64)}
+        histories = {
+            name: parts.sweep(f"{name} (mean field)", builder(name), lanes, config.num_generations)
+            for name in ("replace", "accumulate")
+        }
+    return histories | {"accumulate_subsample": histories["accumulate"]}
+
+
+def closed_form_history(config: Config, workflow: str) -> dict[str, np.ndarray]:
+    """Evaluate the expectations without selection; the expected Bures distance has no closed form."""
+    instances = stack([published_instance(seed, config.dim) for seed in config.seeds])
+    variance = CLOSED_FORMS[workflow](config.num_kept, config.num_generations)
+    total = np.trace(instances.truth.covariance, axis1=-2, axis2=-1)[:, None]
+    bias = np.sum((instances.truth.mean - instances.target.location) ** 2, axis=-1)[:, None]
+    mean_error = (1 - variance) * total
+    return {
+        "trace_ratio": np.broadcast_to(variance, mean_error.shape),
+        "mean_error": mean_error,
+        "bures_w2": np.full_like(mean_error, np.nan),
+        "target_distance": bias + mean_error,
+    }
+
+
+def lanes_of(config: Config, dtype) -> tuple[jax.Array, Instance]:
+    """Stack the instances, each with the key of its seed."""
+    instances = stack([published_instance(seed, config.dim) for seed in config.seeds])
+    return lane_keys(config.key, config.seeds), cast(instances, dtype)
+
+
+def run(config: Config, parts: Parts) -> Output:
+    """Simulate the six settings and compute their theory."""
+    check_range("num_generations", config.num_generations, low=1)
+    check_fit(config.num_kept, config.dim)
+    make_controls(config.num_kept, config.budget)
+    lanes = {"seed": lanes_of(config, jnp.float32)}
+    mean_fields = mean_field_histories(config, parts)
+    datasets = []
+    for setting, (workflow, selected) in SETTINGS.items():
+        build = simulation(config, workflow, selected)
+        simulated = parts.sweep(setting, build, lanes, config.num_generations)
+        theory = mean_fields[workflow] if selected else closed_form_history(config, workflow)
+        coords = {"seed": list(config.seeds), "generation": np.arange(config.num_generations + 1)}
+        pair = [frame(h, ("seed", "generation"), coords) for h in (simulated, theory)]
+        datasets.append(xr.concat(pair, pd.Index(["simulation", "theory"], name="source")))
+    arrays = xr.concat(datasets, pd.Index(list(SETTINGS), name="setting"))
+    final = arrays.trace_ratio.isel(generation=-1).mean("seed")
+    summary = {
+        setting: {source: float(final.sel(setting=setting, source=source)) for source in ("simulation", "theory")}
+        for setting in SETTINGS
+    }
+    return Output(arrays, table(arrays, config), {"final_mean_trace_ratio": summary})
+
+
+def table(arrays: xr.Dataset, config: Config) -> pd.DataFrame:
+    """Lay the arrays out as one row for each setting, seed, generation and source."""
+    rows = arrays.to_dataframe().reset_index()
+    rows = rows.assign(num_kept=config.num_kept, budget=config.budget, dim=config.dim)
+    columns = ["setting", "num_kept", "budget", "dim", "seed", "generation"]
+    metrics = ["trace_ratio", "mean_error", "target_distance", "bures_w2"]
+    return rows[[*columns, *metrics, "source"]]
+
+
+if __name__ == "__main__":
+    main(NAME, run, Config, PRESETS)

@@ -1,0 +1,1 @@
+"""Real data, and the features they are compared in."""

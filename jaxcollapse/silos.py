@@ -1,0 +1,218 @@
+"""Silos: how real data are divided among their holders.
+
+Splits are made on the host, in NumPy and from an integer seed, before anything is compiled. Each returns
+K arrays of indices, sorted, disjoint, together covering the data; `stack_silos` makes measures of them.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import DTypeLike
+
+from jaxcollapse.base import Measure
+from jaxcollapse.measures import stack_padded, uniform_measure
+from jaxcollapse.validation import check_finite, check_range
+
+Silos = tuple[Int[np.ndarray, " m"], ...]
+
+MAX_CLASS_DRAWS = 100_000
+MAX_SHARE_DRAWS = 10_000
+
+
+def iid_split(seed: int, num_samples: int, num_silos: int) -> Silos:
+    """Deal shuffled samples out evenly: sizes differ by at most one.
+
+    Args:
+        seed: of the shuffle.
+        num_samples: n.
+        num_silos: K, at most n.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+    check_range("seed", seed, low=0)
+    check_range("num_samples", num_samples, low=1)
+    check_range("num_silos", num_silos, low=1, high=num_samples)
+    return _group(np.random.default_rng(seed).permutation(num_samples) % num_silos, num_silos)
+
+
+def class_split(labels: Int[np.ndarray, " n"], num_silos: int) -> Silos:
+    """Deal whole classes out in turn: the c-th class, in sorted order, goes to silo c mod K.
+
+    Args:
+        labels: class of each sample.
+        num_silos: K, at most the number of classes.
+
+    Raises:
+        ValueError: if the labels are no vector, or there are more silos than classes.
+    """
+    class_of, num_classes = _classes(labels)
+    check_range("num_silos", num_silos, low=1, high=num_classes)
+    return _group(class_of % num_silos, num_silos)
+
+
+def dirichlet_split(
+    seed: int, labels: Int[np.ndarray, " n"], num_silos: int, alpha: float, min_size: int = 10
+) -> Silos:
+    r"""Divide each class among all silos by Dirichlet shares [hsu2019]_.
+
+    For each class, independently, :math:`p \sim \operatorname{Dir}(\alpha 1_K)`, and its shuffled samples
+    are cut at the cumulative shares; all shares are redrawn until every silo is large enough.
+
+    Args:
+        seed: of the shares and shuffles.
+        labels: class of each sample.
+        num_silos: K.
+        alpha: concentration; small is skewed, large is even.
+        min_size: of the smallest silo, in samples.
+
+    Raises:
+        ValueError: if a number is out of range, the data are too few, or `MAX_SHARE_DRAWS` draws of the
+            shares all leave a silo too small.
+    """
+    class_of, num_classes = _classes(labels)
+    _check_split(seed, len(class_of), num_silos, alpha, min_size)
+    rng = np.random.default_rng(seed)
+    return _cut(rng, class_of, np.ones((num_classes, num_silos), bool), alpha, min_size)
+
+
+def exdir_split(
+    seed: int,
+    labels: Int[np.ndarray, " n"],
+    num_silos: int,
+    classes_per_silo: int,
+    alpha: float,
+    min_size: int = 10,
+) -> Silos:
+    r"""Give each silo C classes, each divided by Dirichlet shares: ExDir(C, alpha) [li2023convergence]_.
+
+    Each silo draws C of the L classes, and all redraw until every class has at least
+    :math:`\max(\lfloor C K / L / 5 \rfloor, 1)` silos. Then, for each class,
+    :math:`p \sim \operatorname{Dir}(\alpha 1)` over its silos, and its shuffled samples are cut at the
+    cumulative shares; all shares are redrawn until every silo is large enough.
+
+    Args:
+        seed: of the classes, shares and shuffles.
+        labels: class of each sample.
+        num_silos: K.
+        classes_per_silo: C, at most L. A silo whose share of a class rounds to nothing holds fewer.
+        alpha: concentration; small is skewed, large is even.
+        min_size: of the smallest silo, in samples.
+
+    Raises:
+        ValueError: if a number is out of range, the data are too few, C K < L, `MAX_CLASS_DRAWS` draws of
+            the classes all leave a class with too few silos, or `MAX_SHARE_DRAWS` draws of the shares all
+            leave a silo too small.
+    """
+    class_of, num_classes = _classes(labels)
+    _check_split(seed, len(class_of), num_silos, alpha, min_size)
+    check_range("classes_per_silo", classes_per_silo, low=1, high=num_classes)
+    rng = np.random.default_rng(seed)
+    members = _draw_members(rng, num_classes, num_silos, classes_per_silo)
+    return _cut(rng, class_of, members, alpha, min_size)
+
+
+def stack_silos(points: Float[np.ndarray, "n d"], silos: Silos, dtype: DTypeLike = np.float32) -> Measure:
+    """Stack silos as one measure, [K, m, d], with m the largest size; padding has mass zero.
+
+    Args:
+        points: all samples, shape [n, d].
+        silos: indices of the samples of each silo.
+        dtype: of points and masses.
+
+    Raises:
+        ValueError: if the points are no matrix or not finite, or a silo is empty.
+    """
+    points = np.asarray(points, dtype)
+    if points.ndim != 2:
+        raise ValueError(f"points: shape {points.shape} must be [n, d]")
+    check_finite("points", points)
+    check_range("size of the smallest silo", min(map(len, silos), default=0), low=1)
+    return stack_padded([uniform_measure(points[index]) for index in silos])
+
+
+def _classes(labels: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], int]:
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.size == 0:
+        raise ValueError(f"labels: shape {labels.shape} must be [n], with n at least 1")
+    classes, class_of = np.unique(labels, return_inverse=True)
+    return class_of, len(classes)
+
+
+def _check_split(seed: int, num_samples: int, num_silos: int, alpha: float, min_size: int) -> None:
+    check_range("seed", seed, low=0)
+    check_range("num_silos", num_silos, low=1, high=num_samples)
+    name = f"min_size of {num_silos} silos among {num_samples} samples"
+    check_range(name, min_size, low=1, high=num_samples // num_silos)
+    check_range("alpha", alpha, low=1e-6, high=1e6)
+
+
+def _group(silo_of: Int[np.ndarray, " n"], num_silos: int) -> Silos:
+    return tuple(np.flatnonzero(silo_of == k) for k in range(num_silos))
+
+
+def _draw_members(
+    rng: np.random.Generator, num_classes: int, num_silos: int, classes_per_silo: int
+) -> Bool[np.ndarray, "classes silos"]:
+    least = max(classes_per_silo * num_silos // num_classes // 5, 1)
+    asked = (
+        f"num_silos = {num_silos} with classes_per_silo = {classes_per_silo}, "
+        f"each of {num_classes} classes in at least {least} silos"
+    )
+    if classes_per_silo * num_silos < num_classes:
+        raise ValueError(f"{asked}: impossible; raise num_silos or classes_per_silo")
+    for _ in range(MAX_CLASS_DRAWS):
+        members = rng.random((num_classes, num_silos)).argsort(axis=0) < classes_per_silo
+        if members.sum(axis=1).min() >= least:
+            return members
+    raise ValueError(f"{asked}: not met in {MAX_CLASS_DRAWS} draws; raise num_silos or classes_per_silo")
+
+
+def _draw_shares(
+    rng: np.random.Generator, members: Bool[np.ndarray, "classes silos"], alpha: float
+) -> Float[np.ndarray, "classes silos"]:
+    r"""Draw Dirichlet shares from gamma variables kept as logarithms, which do not underflow.
+
+    :math:`\log G_\alpha = \log G_{\alpha + 1} - E / \alpha` in law, with E standard exponential; so the
+    largest share of a class is never lost, and no sum is zero.
+    """
+    log_gamma = np.log(rng.standard_gamma(alpha + 1, members.shape))
+    log_gamma -= rng.standard_exponential(members.shape) / alpha
+    log_gamma = np.where(members, log_gamma, -np.inf)
+    gamma = np.exp(log_gamma - log_gamma.max(axis=1, keepdims=True))
+    return gamma / gamma.sum(axis=1, keepdims=True)
+
+
+def _draw_counts(
+    rng: np.random.Generator,
+    class_sizes: Int[np.ndarray, " classes"],
+    members: Bool[np.ndarray, "classes silos"],
+    alpha: float,
+    min_size: int,
+) -> Int[np.ndarray, "classes silos"]:
+    for _ in range(MAX_SHARE_DRAWS):
+        shares = _draw_shares(rng, members, alpha)
+        # Rounding down would lose the last sample of a class, where shares add up to just below one.
+        cuts = np.rint(np.cumsum(shares, axis=1) * class_sizes[:, None]).astype(int)
+        counts = np.diff(cuts, axis=1, prepend=0)
+        if counts.sum(axis=0).min() >= min_size:
+            return counts
+    raise ValueError(
+        f"num_silos = {members.shape[1]} of at least min_size = {min_size} "
+        f"among {class_sizes.sum()} samples, alpha = {alpha:g}: not met in {MAX_SHARE_DRAWS} draws; "
+        "raise alpha, lower min_size or num_silos, or try another seed"
+    )
+
+
+def _cut(
+    rng: np.random.Generator,
+    class_of: Int[np.ndarray, " n"],
+    members: Bool[np.ndarray, "classes silos"],
+    alpha: float,
+    min_size: int,
+) -> Silos:
+    num_silos = members.shape[1]
+    counts = _draw_counts(rng, np.bincount(class_of), members, alpha, min_size)
+    silo_of = np.empty_like(class_of)
+    for c, count in enumerate(counts):
+        silo_of[rng.permutation(np.flatnonzero(class_of == c))] = np.repeat(np.arange(num_silos), count)
+    return _group(silo_of, num_silos)

@@ -1,0 +1,65 @@
+r"""Exact expectations without selection: maximum likelihood Gaussians under every workflow.
+
+Each function returns :math:`E[\Sigma_t] = v_t \Sigma_0` for t = 0..T. Training sets that mix real and synthetic data
+by fixed or exchangeable weights conserve the second moment about the truth, so that the mean error follows:
+
+.. math:: E[\Sigma_t] + E[(\mu_t - \mu_0)(\mu_t - \mu_0)'] = \Sigma_0, \qquad
+          E\lVert \mu_t - \mu_0 \rVert^2 = (1 - v_t) \operatorname{Tr} \Sigma_0.
+
+Generation 1 is fitted on n draws from the truth. A sample mean estimates :math:`E[\Sigma_t]` only while t is well
+below n: later, rare chains carry the expectation.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def replace(num_samples: int, num_generations: int) -> NDArray[np.float64]:
+    """Compute :math:`v_t = (1 - 1/n)^t` [shumailov2024]_."""
+    return (1 - 1 / num_samples) ** np.arange(num_generations + 1)
+
+
+def accumulate(num_samples: int, num_generations: int) -> NDArray[np.float64]:
+    r"""Compute :math:`v_t = \prod_{k \le t} (1 - 1/(n k^2)) \to \sin(\pi/\sqrt n) / (\pi/\sqrt n)` [kazdan2025]_."""
+    k = np.arange(1, num_generations + 1)
+    return np.concatenate([[1], np.cumprod(1 - 1 / (num_samples * k**2))])
+
+
+def accumulate_subsample(num_samples: int, num_generations: int) -> NDArray[np.float64]:
+    r"""Compute the fitted variance :math:`v_t = V_t \, t (n-1) / (tn - 1) \to 1 - (\pi^2/2 - 2)/n + O(n^{-2})`.
+
+    The variance of the pool of tn points obeys :math:`V_1 = 1 - 1/n` and
+
+    .. math:: V_{t+1} = V_t \Bigl(1 - \frac{1 + (n-1)(t-1)/(tn-1)}{n (t+1)^2}\Bigr).
+
+    Derived here; the workflow is that of [kazdan2025]_.
+    """
+    n = num_samples
+    t = np.arange(1, num_generations + 1)
+    factor = 1 - (1 + (n - 1) * (t - 1) / (t * n - 1)) / (n * (t + 1) ** 2)
+    pool = (1 - 1 / n) * np.concatenate([[1], np.cumprod(factor[:-1])])
+    return np.concatenate([[1], pool * t * (n - 1) / (t * n - 1)])
+
+
+def fresh_mix(num_samples: int, num_generations: int, num_fresh: int) -> NDArray[np.float64]:
+    r"""Compute :math:`v_t = 1 - e_t` of n synthetic and r real samples a generation.
+
+    With :math:`N = n + r` and :math:`\lambda = n / N` the mean error, in units of the truth's variance, obeys
+
+    .. math:: e_{t+1} = (\lambda^2 - \lambda / N) \, e_t + 1/N, \qquad e_t \to 1 / (N (1 - \lambda^2) + \lambda).
+
+    Derived here; compare [bertrand2024]_.
+    """
+    total = num_samples + num_fresh
+    share = num_samples / total
+    ratio = share**2 - share / total
+    limit = 1 / (total * (1 - share**2) + share)
+    return 1 - limit * (1 - ratio ** np.arange(num_generations + 1))
+
+
+CLOSED_FORMS = {
+    "replace": replace,
+    "accumulate": accumulate,
+    "accumulate_subsample": accumulate_subsample,
+    "fresh_mix": fresh_mix,
+}

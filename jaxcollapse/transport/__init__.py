@@ -1,0 +1,3 @@
+"""Optimal transport."""
+
+from jaxcollapse.transport.bures import bures_distance
