@@ -11,6 +11,7 @@ below n: later, rare chains carry the expectation.
 """
 
 import numpy as np
+import scipy.special
 from numpy.typing import NDArray
 
 
@@ -55,6 +56,20 @@ def fresh_mix(num_samples: int, num_generations: int, num_fresh: int) -> NDArray
     ratio = share**2 - share / total
     limit = 1 / (total * (1 - share**2) + share)
     return 1 - limit * (1 - ratio ** np.arange(num_generations + 1))
+
+
+def replace_log_det(num_samples: int, num_generations: int, dim: int) -> NDArray[np.float64]:
+    r"""Compute :math:`E[\log\det\Sigma_t - \log\det\Sigma_0]` under replace, for t = 0..T.
+
+    The scatter of n draws is Wishart with n - 1 degrees of freedom, so each generation adds
+
+    .. math:: \sum_{i=1}^d \Psi\Bigl(\frac{n - i}{2}\Bigr) - d \log\frac{n}{2},
+
+    with the digamma function :math:`\Psi`. Unlike :math:`E[\Sigma_t]` this is what a typical chain does, for any t.
+    Compare the one-dimensional rates of [suresh2024]_.
+    """
+    step = scipy.special.digamma((num_samples - np.arange(1, dim + 1)) / 2).sum()
+    return (step - dim * np.log(num_samples / 2)) * np.arange(num_generations + 1)
 
 
 CLOSED_FORMS = {

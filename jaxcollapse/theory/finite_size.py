@@ -1,20 +1,20 @@
 r"""What a finite number of kept candidates changes: the first correction to the mean field.
 
 The state of a Gaussian model is the second moment :math:`\eta = E[h]`, :math:`h = \hat x \hat x'`, of
-:math:`\hat x = (1, x)`: its mean and its raw second moment in one symmetric matrix. In this state every workflow
-that gives the batch the weight w in its training set is linear, so that selection alone makes noise into bias:
+:math:`\hat x = (1, x)`: mean and raw second moment in one symmetric matrix. In this state every workflow
+that gives the batch the weight w in its training set is linear, and selection alone turns noise into bias:
 
 .. math:: \eta \leftarrow (1 - w) \eta + w \bar h, \qquad \bar h = \tfrac1n \textstyle\sum_{i \le n} h(x_i).
 
-Given the model and the share :math:`p = P(e \le q)` of candidates better than the best one that is not kept, the
-kept points are independent draws from the model truncated to :math:`\{e \le q\}`, with mean :math:`T(\eta, p)` and
-covariance V of h; and :math:`p \sim \mathrm{Beta}(n + 1, N - n)`, whatever the model, so that
+Given the model and the share :math:`p = P(e \le q)` of candidates better than the best one that is not kept,
+the kept points are independent draws from the model truncated to :math:`\{e \le q\}`, with mean
+:math:`T(\eta, p)` and covariance V of h; and :math:`p \sim \mathrm{Beta}(n + 1, N - n)`, whatever the model:
 
 .. math:: E[p] = \alpha + \alpha (1 - \alpha) / n + O(n^{-2}), \qquad
           \operatorname{Var}[p] = \alpha^2 (1 - \alpha) / n + O(n^{-2}).
 
-The system-size expansion [vankampen2007]_ of this Markov chain, in which the state has the bias :math:`b / n` and
-the covariance :math:`P / n` about the mean field, closes at first order: with :math:`J = (1 - w) I + w T_\eta`,
+The system-size expansion [vankampen2007]_ of this Markov chain, in which the state has bias :math:`b / n` and
+covariance :math:`P / n` about the mean field, closes at first order. With :math:`J = (1 - w) I + w T_\eta`,
 
 .. math:: P &\leftarrow J P J' + w^2 \left( V + \alpha^2 (1 - \alpha) T_p T_p' \right), \\
           b &\leftarrow J b + w \left( \tfrac12 T_{\eta \eta} : P + \alpha (1 - \alpha) T_p
@@ -27,10 +27,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Complex, Float
 
 from jaxcollapse.base import Moments, Target
-from jaxcollapse.theory.quadratic_form import Energy, energy_quantile
+from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, node_weights
 from jaxcollapse.theory.truncation import Frame, separate
 
 
@@ -50,13 +51,13 @@ class Correction(NamedTuple):
 
 
 class Response(NamedTuple):
-    r"""The law of :math:`\bar h` given the model, to first order in 1 / n.
+    r"""The law of :math:`\bar h` given a model at :math:`\eta_0 + \delta`, listed by `pack`.
 
     Attributes:
-        mean: :math:`T`, shape [m].
+        mean: :math:`T(\eta_0, \alpha)`, shape [m].
         slope: :math:`T_\eta`, shape [m, m].
-        bias: of the mean, from the spread of models and of the threshold, shape [m].
-        noise: covariance, shape [m, m].
+        bias: of the mean, over the spread of models and thresholds, in units of 1 / n, shape [m].
+        noise: covariance, in units of 1 / n, shape [m, m].
     """
 
     mean: Float[Array, " m"]
@@ -66,7 +67,7 @@ class Response(NamedTuple):
 
 
 def linear_noise(
-    models: Moments, weights: Float[Array, " t"], target: Target, budget: Array
+    models: Moments, weights: Float[Array, " steps"], target: Target, budget: Array
 ) -> Correction:
     r"""Expand the Gaussian recursion about its mean field, to first order in 1 / n.
 
@@ -79,11 +80,11 @@ def linear_noise(
     `jax.enable_x64(True)`.
 
     Args:
-        models: :math:`N(\bar\mu_t, \bar\Sigma_t)` of generations 0..T as recorded from `mean_field`, the first
-            of which is given without error. Leading axis [T + 1].
-        weights: w of each batch in its training set: 1 for replace, 1 / (t + 1) for accumulate.
+        models: :math:`N(\bar\mu_t, \bar\Sigma_t)` of generations 0..T, as recorded from `mean_field`; the
+            first is given without error. Leading axis [T + 1].
+        weights: w of each batch in its training set, 1 for replace and 1 / (t + 1) for accumulate.
         target: of the verifier.
-        budget: :math:`\alpha` in (0, 1), shape [].
+        budget: :math:`\alpha` in (0, .9], shape [].
     """
     frames = jax.vmap(separate, (0, None))(models, target)
     here = jax.tree.map(lambda leaf: leaf[:-1], frames)
@@ -111,153 +112,165 @@ def linear_noise(
 
 
 def respond(energy: Energy, budget: Array, variance: Float[Array, "m m"]) -> Response:
-    r"""Expand the law of the batch for models scattered about the standard normal, :math:`\eta_0 = I`.
+    r"""Expand the law of the batch for models scattered about the standard normal.
 
-    The density of a model at :math:`\eta_0 + \delta`, relative to that at :math:`\eta_0`, is
+    Relative to the standard normal, whose state is :math:`\eta_0 = I`, a model at :math:`\eta_0 + \delta` has
+    the density
 
     .. math:: 1 + \theta \cdot (h - \eta_0) + \tfrac12 R + O(\delta^3), \qquad \theta = I^{-1} \delta,
 
-    with the Fisher information :math:`I = \operatorname{Cov}_0[h]`. Averaged over :math:`\delta`, of covariance P, R is
-    the quartic :math:`g = h' I^{-1} P I^{-1} h` less its regression on 1 and h under the standard normal. Let E be
-    the mean over the kept region, :math:`\partial` its derivative by q at a fixed model and without normalisation,
-    :math:`k = h - T` and :math:`\rho = \partial 1`. From :math:`P(e \le q) = p` the threshold moves by
+    where I is the Fisher information :math:`\operatorname{Cov}[h]`. Averaged over :math:`\delta`, R is the
+    quartic :math:`g = h' \operatorname{Var}[\theta] \, h` less its regression on 1 and h. Let E be the mean
+    over the kept region, :math:`\partial f = \alpha^{-1} \partial_q E[f; e \le q]`, :math:`\rho = \partial 1`
+    and :math:`k = h - T`. The threshold follows model and share by :math:`\epsilon + \epsilon_2`,
 
-    .. math:: \epsilon = \rho^{-1} \left( (p - \alpha) / \alpha - \theta \cdot (T - \eta_0) \right) + O(\delta^2),
+    .. math:: \rho \, \epsilon &= (p - \alpha) / \alpha - \theta \cdot (T - \eta_0), \\
+              -2 \rho \, \epsilon_2 &= E[R] + 2 \, \partial(h - \eta_0) \cdot \theta \epsilon
+                                       + \partial^2 1 \, \epsilon^2,
 
-    and T to second order by the mean of
-    :math:`k (1 + \theta \cdot (h - \eta_0) + \tfrac12 R)` over the region so enlarged, divided by :math:`p / \alpha`.
+    and the mean of k over the region that it bounds, under that density and divided by :math:`p / \alpha`, is
+    :math:`T_\eta \delta + T_p (p - \alpha)` with
+
+    .. math:: T_\eta = \left( V - \rho^{-1} \partial k \, (T - \eta_0)' \right) I^{-1}, \qquad
+              T_p = \partial k / (\rho \alpha),
+
+    followed by half of
+
+    .. math:: E[k R] + 2 \, \partial[k (h - \eta_0)'] \, \theta \epsilon + \partial^2 k \, \epsilon^2
+              + 2 \, \partial k \left( \epsilon_2 - \epsilon (p - \alpha) / \alpha \right).
 
     Args:
         energy: of a `Frame`.
         budget: :math:`\alpha`, shape [].
-        variance: P, shape [m, m].
+        variance: P, of which :math:`\delta` has the n-th part as its covariance, shape [m, m].
     """
-    dim, dtype = energy.scale.shape[-1], energy.scale.dtype
-    quantile, contour = energy_quantile(energy, budget)
+    eye = jnp.eye(energy.scale.shape[-1] + 1, dtype=energy.scale.dtype)
+    model, fisher = pack(eye), pack(1 + eye)
     share_bias, share_variance = budget * (1 - budget), budget**2 * (1 - budget)
+    theta_variance = variance / fisher / fisher[:, None]
+
+    quantile, contour = energy_quantile(energy, budget)
     z = contour.nodes
-    weight = jnp.exp(contour.log_weights + z * quantile) / budget
-
-    def mean(values, order=0):
-        return jnp.tensordot(weight * z**order, values, axes=1).real
-
-    tilted = _tilted(energy, z)
-    h = pack(tilted)
-    model = jnp.eye(dim + 1, dtype=dtype)
-    fisher = pack(1 + model)
     unit = jnp.ones_like(z)
+    weights = node_weights(contour, quantile) / budget
 
-    kept, edge = mean(h), mean(h, 1)
-    rho = mean(unit, 1)
-    excess = kept - pack(model)
-    second, second_edge = mean(_fourth(tilted)), mean(_fourth(tilted), 1)
-    inside = second - jnp.outer(kept, kept)
-    k_edge = edge - rho * kept
-    k_edge2 = mean(h, 2) - mean(unit, 2) * kept
-    k_h_edge = second_edge - jnp.outer(kept, edge) - jnp.outer(k_edge, pack(model))
+    def kept(values, edge=0):
+        return jnp.tensordot(weights * z**edge, values, axes=1).real
 
-    natural = variance / fisher / fisher[:, None]
-    g, h_g = _quartic(tilted, variance)
-    g_model, h_g_model = _quartic(model[None].astype(z.dtype), variance)
-    regression = (h_g_model[0] - g_model[0] * pack(model)).real / fisher
-    r = mean(g) - g_model[0].real - regression @ excess
-    k_r = mean(h_g) - mean(g) * kept - inside @ regression
+    states = _tilted(energy, z)
+    h, h_h = pack(states), _fourth(states)
+    g, h_g = _quartic(states, variance)
+    g_model, h_g_model = (values[0].real for values in _quartic(eye[None].astype(z.dtype), variance))
 
-    theta_eps = -natural @ excess / rho
+    mean, rho = kept(h), kept(unit, edge=1)
+    excess = mean - model
+    inside = kept(h_h) - jnp.outer(mean, mean)
+    k_edge, k_edge2 = (kept(h, edge) - kept(unit, edge) * mean for edge in (1, 2))
+    k_h_edge = kept(h_h, edge=1) - jnp.outer(mean, kept(h, edge=1)) - jnp.outer(k_edge, model)
+
+    regression = (h_g_model - g_model * model) / fisher
+    r = kept(g) - g_model - regression @ excess
+    k_r = kept(h_g) - kept(g) * mean - inside @ regression
+
+    theta_eps = -theta_variance @ excess / rho
     share_eps = share_variance / (budget * rho)
-    eps_variance = (share_variance / budget**2 + excess @ natural @ excess) / rho**2
-    eps_bias = -(r + 2 * (edge - rho * pack(model)) @ theta_eps + mean(unit, 2) * eps_variance) / rho
+    eps_eps = (share_variance / budget**2 + excess @ theta_variance @ excess) / rho**2
+    h_edge = k_edge + rho * excess
+    twice_eps2 = -(r + 2 * h_edge @ theta_eps + kept(unit, edge=2) * eps_eps) / rho
     curve = (
-        k_r
-        + 2 * k_h_edge @ theta_eps
-        + k_edge2 * eps_variance
-        + k_edge * (eps_bias - 2 * share_eps / budget)
+        k_r + 2 * k_h_edge @ theta_eps + k_edge2 * eps_eps + k_edge * (twice_eps2 - 2 * share_eps / budget)
     )
     by_share = k_edge / (rho * budget)
     return Response(
-        mean=kept,
+        mean=mean,
         slope=(inside - jnp.outer(k_edge, excess) / rho) / fisher,
         bias=share_bias * by_share + curve / 2,
         noise=inside + share_variance * jnp.outer(by_share, by_share),
     )
 
 
-def _tilted(energy: Energy, z: Array) -> Array:
-    r"""Stack :math:`E[\hat w \hat w']` under the laws tilted by each node, shape [k, d + 1, d + 1]."""
+def _tilted(energy: Energy, z: Complex[Array, " k"]) -> Complex[Array, "k s s"]:
+    r"""Stack :math:`E[\hat w \hat w']` under the laws tilted by each node."""
     denominator = 1 + 2 * z[:, None] * energy.scale**2
     mean = -2 * z[:, None] * energy.scale * energy.offset / denominator
-    both = jnp.concatenate([jnp.ones_like(mean[:, :1]), mean], axis=1)
-    variance = jnp.concatenate([jnp.zeros_like(mean[:, :1]), 1 / denominator], axis=1)
-    return both[:, :, None] * both[:, None, :] + jax.vmap(jnp.diag)(variance)
+    mean = jnp.pad(mean, ((0, 0), (1, 0)), constant_values=1)
+    variance = jnp.pad(1 / denominator, ((0, 0), (1, 0)))
+    return mean[:, :, None] * mean[:, None, :] + jax.vmap(jnp.diag)(variance)
 
 
-def _fourth(s: Array) -> Array:
-    r"""Evaluate :math:`E[h h']` of Gaussians by Isserlis' theorem, from :math:`S = E[\hat x \hat x']`.
+def _fourth(states: Complex[Array, "k s s"]) -> Complex[Array, "k m m"]:
+    r"""Evaluate :math:`E[h h']` of Gaussians from their states S, with :math:`m = S_{0 \cdot}`.
+
+    By the theorem of [isserlis1918]_,
 
     .. math:: E[\hat x_i \hat x_j \hat x_k \hat x_l] = S_{ij} S_{kl} + S_{ik} S_{jl} + S_{il} S_{jk}
-              - 2 m_i m_j m_k m_l, \qquad m = S_{0 \cdot}.
+              - 2 m_i m_j m_k m_l.
     """
-    i, j = _triangle(s.shape[-1])
-    rows, columns = s[:, i], s[:, j]
-    h, mm = pack(s), s[:, 0, i] * s[:, 0, j]
+    i, j = _triangle(states.shape[-1])
+    rows, columns = states[:, i], states[:, j]
+    h, m_m = pack(states), states[:, 0, i] * states[:, 0, j]
     return (
         h[:, :, None] * h[:, None, :]
         + rows[:, :, i] * columns[:, :, j]
         + rows[:, :, j] * columns[:, :, i]
-        - 2 * mm[:, :, None] * mm[:, None, :]
+        - 2 * m_m[:, :, None] * m_m[:, None, :]
     )
 
 
-def _quartic(s: Array, variance: Float[Array, "m m"]) -> tuple[Array, Array]:
-    r"""Evaluate :math:`E[g]` and :math:`E[h g]` of Gaussians, :math:`g = h' I^{-1} P I^{-1} h`.
+def _quartic(
+    states: Complex[Array, "k s s"], variance: Float[Array, "m m"]
+) -> tuple[Complex[Array, " k"], Complex[Array, "k m"]]:
+    r"""Evaluate :math:`E[g]` and :math:`E[h g]` of Gaussians from their states S.
 
-    As symmetric matrices :math:`I^{-1} \delta = \delta / 2`, so g is the form :math:`\tfrac14 P_{ijkl}` of
-    :math:`\hat x`. With Y the gradient of :math:`G(S) = E[g]`, the response of an exponential family is
+    As symmetric matrices :math:`I^{-1} \delta = \delta / 2`, so :math:`g = h' I^{-1} P I^{-1} h` is the form
+    :math:`P_{ijkl} / 4` of :math:`\hat x`. With Y the gradient of E[g] by S, exponential families answer by
 
-    .. math:: E[h g] - E[h] E[g] = \operatorname{Cov}[h] \cdot Y = 2 S Y S - 2 (m' Y m) m m'.
+    .. math:: E[h g] - E[h] E[g] = \operatorname{Cov}[h] \cdot Y = 2 S Y S - 2 (m' Y m) \, m m'.
     """
-    size = s.shape[-1]
+    size = states.shape[-1]
     form = unpack(unpack(variance).T.reshape(size * size, -1)) / 4
     form = form.reshape(size, size, size, size)
     form = (form + 2 * form.transpose(0, 2, 1, 3)).reshape(size * size, size * size)
 
-    def value(s):
-        mm = jnp.outer(s[0], s[0]).ravel()
-        return s.ravel() @ form @ s.ravel() - 2 / 3 * (mm @ form @ mm)
+    def mean(state):
+        m_m = jnp.outer(state[0], state[0]).ravel()
+        return state.ravel() @ form @ state.ravel() - 2 / 3 * (m_m @ form @ m_m)
 
-    g, y = jax.vmap(jax.value_and_grad(value, holomorphic=True))(s)
-    y = (y + y.transpose(0, 2, 1)) / 2
-    m = s[:, 0]
-    along = jnp.einsum("ki,kij,kj->k", m, y, m)[:, None]
-    return g, pack(s) * g[:, None] + 2 * pack(s @ y @ s) - 2 * along * pack(m[:, :, None] * m[:, None, :])
+    g, gradient = jax.vmap(jax.value_and_grad(mean, holomorphic=True))(states)
+    gradient = (gradient + gradient.transpose(0, 2, 1)) / 2
+    m = states[:, 0]
+    along = jnp.einsum("ki,kij,kj->k", m, gradient, m)[:, None, None]
+    covariance = 2 * states @ gradient @ states - 2 * along * m[:, :, None] * m[:, None, :]
+    return g, pack(states) * g[:, None] + pack(covariance)
 
 
-def _triangle(size: int) -> tuple[Array, Array]:
-    i, j = jnp.triu_indices(size)
+def _triangle(size: int) -> tuple[np.ndarray, np.ndarray]:
+    i, j = np.triu_indices(size)
     return i[1:], j[1:]
 
 
-def pack(state: Float[Array, "*stack s s"]) -> Float[Array, "*stack m"]:
-    r"""List :math:`\mu` and the upper triangle of :math:`E[x x']`, row by row, from :math:`E[\hat x \hat x']`."""
+def pack(state: Array) -> Array:
+    r"""List :math:`\mu` and the upper triangle of :math:`E[x x']`, row by row, from the state of the model.
+
+    Shape [..., d + 1, d + 1] becomes [..., m].
+    """
     i, j = _triangle(state.shape[-1])
     return state[..., i, j]
 
 
-def unpack(listed: Float[Array, "*stack m"]) -> Float[Array, "*stack s s"]:
-    r"""Undo `pack` for a deviation, which has zero where :math:`E[\hat x \hat x']` has one."""
-    size = round((8 * listed.shape[-1] + 9) ** 0.5 - 1) // 2
+def unpack(listed: Array) -> Array:
+    """Undo `pack` for a difference of states, whose first entry is zero."""
+    size = int((8 * listed.shape[-1] + 9) ** 0.5 - 1) // 2
     i, j = _triangle(size)
     zero = jnp.zeros((*listed.shape[:-1], size, size), listed.dtype)
     return zero.at[..., i, j].set(listed).at[..., j, i].set(listed)
 
 
 def congruence(matrix: Float[Array, "d d"], shift: Float[Array, " d"]) -> Float[Array, "m m"]:
-    r"""Represent, on what `pack` lists, how :math:`x \mapsto A x + c` changes deviations of :math:`E[\hat x \hat x']`."""
-    dim = shift.shape[-1]
-    first = jnp.eye(1, dim + 1, dtype=shift.dtype)
-    affine = jnp.concatenate([first, jnp.concatenate([shift[:, None], matrix], axis=1)])
-    unit = jnp.eye(dim + dim * (dim + 1) // 2, dtype=shift.dtype)
-    return pack(affine @ unpack(unit) @ affine.T).T
+    r"""Represent, on what `pack` lists, what :math:`x \mapsto A x + c` does to a difference."""
+    affine = jnp.pad(jnp.column_stack([shift, matrix]), ((1, 0), (0, 0))).at[0, 0].set(1)
+    size = shift.shape[-1] * (shift.shape[-1] + 3) // 2
+    return pack(affine @ unpack(jnp.eye(size, dtype=shift.dtype)) @ affine.T).T
 
 
 def _leave(frame: Frame, bias: Float[Array, " m"], variance: Float[Array, "m m"]) -> Correction:
