@@ -94,9 +94,7 @@ class Parts:
 
 def lane_keys(seed: int, lanes: Any) -> jax.Array:
     """Make one key for each lane from its label alone, so that settings compared share their randomness."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-        jax.random.key(seed), np.asarray(lanes, np.uint32)
-    )
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), np.asarray(lanes, np.uint32))
 
 
 def frame(history: Mapping[str, np.ndarray], dims: tuple[str, ...], coords: Mapping[str, Any]) -> xr.Dataset:
@@ -134,9 +132,7 @@ def main(
         results.save_table(directory / f"{name}.csv", output.table)
         results.save_json(directory / f"{name}.json", document)
     except KeyboardInterrupt:
-        print(
-            f"{name}: interrupted; finished parts are kept, the same command continues", file=sys.stderr
-        )
+        print(f"{name}: interrupted; finished parts are kept, the same command continues", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -155,5 +151,3 @@ def parse(config_type: type, presets: Mapping[str, Mapping[str, Any]], args: lis
     preset = early.parse_known_args(args)[0].preset
     check_names("preset", [preset], presets)
     return tyro.cli(config_type, args=args, default=config_type(preset=preset, **presets[preset]))
-
-

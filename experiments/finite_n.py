@@ -18,8 +18,9 @@ from jaxcollapse.metrics import trace_ratio
 from jaxcollapse.references import all_silos
 from jaxcollapse.selectors import keep_all
 from jaxcollapse.sweep import Trajectory
-from jaxcollapse.targets import cast, published_instance, stack
+from jaxcollapse.targets import Instance, cast, published_instance, stack
 from jaxcollapse.theory.closed_forms import replace_log_det
+from jaxcollapse.theory.finite_size import linear_noise
 from jaxcollapse.theory.mean_field import mean_field
 from jaxcollapse.trajectory import build_collapse, record_model
 from jaxcollapse.validation import check_fit, check_range, make_controls
@@ -63,17 +64,15 @@ PRESETS = {
 }
 
 
-def selected(config: Config, parts: Parts) -> tuple[xr.DataArray, xr.DataArray]:
-    """Simulate accumulate+select at every n, and its mean field."""
+def selected(config: Config, parts: Parts) -> xr.Dataset:
+    """Simulate accumulate+select at every n, beside its mean field and the correction to that."""
     instances = stack([published_instance(seed, config.dim) for seed in config.seeds])
     names = ("instance", "replicate", "generation")
     histories = []
     for n in config.num_kept:
 
         def build(instance, replicate, n=n) -> Trajectory:
-            batch_fn = top_of_gaussian(
-                instance.target, proposals_needed(n, config.budget, config.dim)
-            )
+            batch_fn = top_of_gaussian(instance.target, proposals_needed(n, config.budget, config.dim))
             collapse = build_collapse(gaussian(RIDGE), batch_fn, accumulate(moments_memory()))
             record = record_model({"trace_ratio": trace_ratio}, instance.truth)
             return Trajectory(replicate, collapse, instance.truth, make_controls(n, config.budget), record)
@@ -82,25 +81,47 @@ def selected(config: Config, parts: Parts) -> tuple[xr.DataArray, xr.DataArray]:
         axes = {"instance": cast(instances, jnp.float32), "replicate": keys}
         histories.append(parts.sweep(f"n = {n}", build, axes, config.num_generations)["trace_ratio"])
 
-    def build_exact(instance) -> Trajectory:
-        collapse = mean_field(instance.target, accumulate(moments_memory()), ridge=RIDGE)
-        record = record_model({"trace_ratio": trace_ratio}, instance.truth)
-        controls = make_controls(config.num_kept[-1], config.budget)
-        return Trajectory(jax.random.key(0), collapse, instance.truth, controls, record)
-
-    with jax.enable_x64(True):
-        axes = {"instance": cast(instances, jnp.float64)}
-        exact = parts.sweep("mean field", build_exact, axes, config.num_generations)["trace_ratio"]
-    coords = {"instance": list(config.seeds)}
-    return (
-        xr.DataArray(np.stack(histories), dims=("num_kept", *names), coords=coords | {"num_kept": list(config.num_kept)}),
-        xr.DataArray(exact, dims=("instance", "generation"), coords=coords),
+    coords = {"instance": list(config.seeds), "num_kept": list(config.num_kept)}
+    exact, correction = expansion(config, parts, instances)
+    return xr.Dataset(
+        {
+            "trace_ratio": (("num_kept", *names), np.stack(histories)),
+            "trace_ratio_mean_field": (("instance", "generation"), exact),
+            "trace_ratio_correction": (("instance", "generation"), correction),
+        },
+        coords,
     )
 
 
+def expansion(config: Config, parts: Parts, instances: Instance) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the mean-field trace ratio, and n times its first correction."""
+
+    def build(instance) -> Trajectory:
+        collapse = mean_field(instance.target, accumulate(moments_memory()), ridge=RIDGE)
+        controls = make_controls(config.num_kept[-1], config.budget)
+        return Trajectory(
+            jax.random.key(0), collapse, instance.truth, controls, lambda key, state, info: state.params
+        )
+
+    def correct(models, instance):
+        weights = 1 / jnp.arange(1.0, config.num_generations + 1)
+        return linear_noise(models, weights, instance.target, config.budget).covariance
+
+    with jax.enable_x64(True):
+        instances = cast(instances, jnp.float64)
+        models = parts.sweep("mean field", build, {"instance": instances}, config.num_generations)
+        covariances = jax.jit(jax.vmap(correct))(jax.tree.map(jnp.asarray, models), instances)
+        total = jnp.trace(instances.truth.covariance, axis1=-2, axis2=-1)[:, None]
+        traces = [jnp.trace(c, axis1=-2, axis2=-1) / total for c in (models.covariance, covariances)]
+    return np.asarray(traces[0]), np.asarray(traces[1])
+
+
 def unselected(config: Config, parts: Parts) -> xr.DataArray:
-    """Simulate replace without selection; the number of samples is traced, so all are one program."""
-    truth = cast(Moments(np.float64(1), np.zeros(2), np.eye(2)), jnp.float32)
+    """Simulate replace without selection, in double precision: few samples leave a spread of 1e-8 of the mean.
+
+    The number of samples is traced, so that all are one program.
+    """
+    truth = cast(Moments(np.float64(1), np.zeros(2), np.eye(2)), jnp.float64)
     controls = [make_controls(n) for n in config.replace_num_samples]
 
     def record(key, state, info):
@@ -126,15 +147,27 @@ def run(config: Config, parts: Parts) -> Output:
     check_range("num_replicates", config.num_replicates, low=2)
     check_fit(min(config.num_kept), config.dim)
     check_fit(min(config.replace_num_samples), 2)
-    simulated, exact = selected(config, parts)
-    log_det = unselected(config, parts)
+    arrays = selected(config, parts)
+    with jax.enable_x64(True):
+        log_det = unselected(config, parts)
 
-    ratio = (simulated / exact).isel(generation=-1)
+    last = arrays.isel(generation=-1)
+    ratio = last.trace_ratio / last.trace_ratio_mean_field
+    excess = last.trace_ratio_correction / last.trace_ratio_mean_field
     rows = []
     for seed in config.seeds:
         for n in config.num_kept:
             values = ratio.sel(instance=seed, num_kept=n).values
-            rows.append(("trace over mean field", seed, n, values.mean(), standard_error(values), 1.0))
+            rows.append(
+                (
+                    "trace over mean field",
+                    seed,
+                    n,
+                    values.mean(),
+                    standard_error(values),
+                    1 + float(excess.sel(instance=seed)) / n,
+                )
+            )
     for n in config.replace_num_samples:
         values = log_det.sel(num_samples=n).values[:, -1]
         expected = replace_log_det(n, config.num_generations, 2)[-1]
@@ -142,14 +175,13 @@ def run(config: Config, parts: Parts) -> Output:
     columns = ["quantity", "instance", "num_kept", "simulation", "standard_error", "theory"]
     table = pd.DataFrame(rows, columns=columns).assign(generation=config.num_generations)
 
-    excess = table[table.quantity == "trace over mean field"]
-    rates = {str(seed): rate(excess[excess.instance == seed]) for seed in config.seeds}
-    arrays = xr.Dataset({"trace_ratio": simulated, "trace_ratio_mean_field": exact, "log_det": log_det})
-    return Output(arrays, table, {"rate": rates})
+    measured = table[table.quantity == "trace over mean field"]
+    rates = {str(seed): rate(measured[measured.instance == seed]) for seed in config.seeds}
+    return Output(arrays.assign(log_det=log_det), table, {"rate": rates})
 
 
 def rate(rows: pd.DataFrame) -> dict[str, float]:
-    """Fit ratio - 1 = c n^-r by weighted least squares in the logarithms, where the excess is significant."""
+    """Fit ratio - 1 = c n^exponent by weighted least squares in the logarithms, where the excess is significant."""
     excess = rows.simulation - 1
     known = excess > 3 * rows.standard_error
     if known.sum() < 2:

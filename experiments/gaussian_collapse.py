@@ -153,7 +153,9 @@ def run(config: Config, parts: Parts) -> Output:
     arrays = xr.concat(datasets, pd.Index(list(SETTINGS), name="setting"))
     final = arrays.trace_ratio.isel(generation=-1).mean("seed")
     summary = {
-        setting: {source: float(final.sel(setting=setting, source=source)) for source in ("simulation", "theory")}
+        setting: {
+            source: float(final.sel(setting=setting, source=source)) for source in ("simulation", "theory")
+        }
         for setting in SETTINGS
     }
     return Output(arrays, table(arrays, config), {"final_mean_trace_ratio": summary})

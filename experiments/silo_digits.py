@@ -80,9 +80,7 @@ def problem(config: Config) -> tuple[Measure, Target]:
             shown = reference_fn(jax.random.key(0), silos, uniform_measure(features), controls(config))
             targets.append(fit_target(jax.tree.map(lambda x: x[0], shown), config.shrinkage))
     shape = (len(splits), len(VERIFIERS))
-    return uniform_measure(features), jax.tree.map(
-        lambda x: x.reshape(*shape, *x.shape[1:]), stack(targets)
-    )
+    return uniform_measure(features), jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), stack(targets))
 
 
 def controls(config: Config, budget: float | None = None):
@@ -124,9 +122,7 @@ def prediction(config: Config, truth: Moments, workflow: str) -> Callable[..., T
 
     def build(verifier: Target) -> Trajectory:
         collapse = mean_field(verifier, WORKFLOWS[limit](moments_memory()), fresh_moments(truth))
-        return Trajectory(
-            jax.random.key(0), collapse, truth, controls(config), record(truth, verifier)
-        )
+        return Trajectory(jax.random.key(0), collapse, truth, controls(config), record(truth, verifier))
 
     return build
 
@@ -182,7 +178,14 @@ def run(config: Config, parts: Parts) -> Output:
 
         random = sweep("random", build, "seed", seed=keys)
         selected = sweep(
-            "verified", verified, "split", "verifier", "seed", split=targets, verifier=jnp.arange(2), seed=keys
+            "verified",
+            verified,
+            "split",
+            "verifier",
+            "seed",
+            split=targets,
+            verifier=jnp.arange(2),
+            seed=keys,
         )
         with jax.enable_x64(True):
             predict = prediction(config, cast(truth, jnp.float64), workflow)

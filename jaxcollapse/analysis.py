@@ -39,9 +39,7 @@ def local_slopes(
     centre = log_t[(log_t - half >= log_t[0] - 1e-9) & (log_t + half <= log_t[-1] + 1e-9)]
 
     def slopes(row):
-        return (np.interp(centre + half, log_t, row) - np.interp(centre - half, log_t, row)) / (
-            2 * half
-        )
+        return (np.interp(centre + half, log_t, row) - np.interp(centre - half, log_t, row)) / (2 * half)
 
     return np.exp(centre), np.apply_along_axis(slopes, -1, log_y)
 

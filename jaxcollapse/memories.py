@@ -58,9 +58,7 @@ def buffer_memory(capacity: int, max_batch: int) -> Memory:
     def subsample(key: Key[Array, ""], state: Buffer, num: Array) -> Measure:
         index = random_subset(key, state.count, num, max_batch)
         chosen = jnp.arange(max_batch) < num
-        return Measure(
-            state.measure.points[index], jnp.where(chosen, state.measure.weights[index], 0)
-        )
+        return Measure(state.measure.points[index], jnp.where(chosen, state.measure.weights[index], 0))
 
     return Memory(init, add, training=lambda state: state.measure, subsample=subsample)
 
@@ -92,5 +90,3 @@ def random_subset(
         parent = parent[parent]
     multiset = jnp.sort(jnp.where(position < num, draw[parent], items - 1))
     return multiset + jnp.minimum(position, num - 1)
-
-

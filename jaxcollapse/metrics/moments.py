@@ -6,9 +6,9 @@ from jaxtyping import Array, Float
 
 from jaxcollapse.base import Data, MetricFn, Moments, Target
 from jaxcollapse.measures import as_moments
+from jaxcollapse.targets import fit_target
 from jaxcollapse.theory.quadratic_form import tail_probability
 from jaxcollapse.theory.truncation import separate
-from jaxcollapse.targets import fit_target
 from jaxcollapse.transport.bures import bures_distance
 
 

@@ -71,4 +71,3 @@ def truncated_moments(model: Moments, target: Target, budget: Array) -> Moments:
         jnp.where(inside, mean + basis @ first, mean),
         jnp.where(inside, (covariance + covariance.T) / 2, model.covariance),
     )
-

@@ -1,0 +1,189 @@
+"""Speed of the recursion: six settings, ten instances, beside plain NumPy, in one run. `make bench` prints it."""
+
+import dataclasses
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments.gaussian_collapse import SETTINGS, Config, lanes_of, simulation
+from experiments.numpy_baseline import recursion
+from jaxcollapse.batches import proposals_needed
+from jaxcollapse.sweep import complete, sweep
+from jaxcollapse.trajectory import run
+
+SELECTED = "accumulate+select"
+CONSTANT_MEMORY = tuple(name for name in SETTINGS if "subsample" not in name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """What is timed, and how often."""
+
+    num_kept: int = 500
+    """Samples n kept in each generation."""
+    budget: float = 0.05
+    """Share of candidates kept."""
+    num_generations: int = 300
+    """Generations."""
+    repeats: int = 3
+    """Runs of compiled programs; the median is printed."""
+    peak_memory: Literal["no", "direct", "pool"] = "no"
+    """Only run the settings of constant memory with this sampler, and print the peak in MB."""
+
+    def config(self, sampler: Literal["direct", "pool"]) -> Config:
+        """Describe the experiment that is timed."""
+        return Config(
+            num_kept=self.num_kept,
+            budget=self.budget,
+            num_generations=self.num_generations,
+            sampler=sampler,
+        )
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Time one call."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def numpy_seconds(benchmark: Benchmark) -> dict[str, float]:
+    """Time the baseline on all instances."""
+    config = benchmark.config("pool")
+
+    def call(setting):
+        for seed in config.seeds:
+            recursion(setting, seed, config.num_kept, config.budget, config.num_generations, config.dim)
+
+    return {setting: seconds(lambda setting=setting: call(setting)) for setting in SETTINGS}
+
+
+def compiled(benchmark: Benchmark, sampler, setting: str) -> Callable[[], object]:
+    """Trace and compile one setting over all instances, and return a call that runs it."""
+    config = benchmark.config(sampler)
+    build = simulation(config, *SETTINGS[setting])
+    lanes = lanes_of(config, jnp.float32)
+
+    def trajectory(lane):
+        t = build(lane)
+        return run(t.key, t.collapse, t.params, t.controls, config.num_generations, t.record_fn)[1]
+
+    program = jax.jit(jax.vmap(trajectory)).lower(lanes).compile()
+    return lambda: jax.block_until_ready(program(lanes))
+
+
+def random_numbers(benchmark: Benchmark, sampler) -> Callable[[], object]:
+    """Compile a scan that only draws the random numbers of one selected setting."""
+    config = benchmark.config(sampler)
+    if sampler == "direct":
+        num_candidates = proposals_needed(config.num_kept, config.budget, config.dim)
+    else:
+        num_candidates = round(config.num_kept / config.budget)
+
+    def trajectory(key):
+        def body(total, t):
+            normal_key, uniform_key = jax.random.split(jax.random.fold_in(key, t))
+            total += jax.random.normal(normal_key, (num_candidates * config.dim,)).sum()
+            if sampler == "direct":
+                total += jax.random.uniform(uniform_key, (num_candidates,)).sum()
+            return total, None
+
+        return jax.lax.scan(body, 0.0, jnp.arange(config.num_generations))[0]
+
+    keys, _ = lanes_of(config, jnp.float32)
+    program = jax.jit(jax.vmap(trajectory)).lower(keys).compile()
+    return lambda: jax.block_until_ready(program(keys))
+
+
+def library_seconds(benchmark: Benchmark, sampler) -> tuple[dict[str, float], float, float]:
+    """Time every setting compiled, all six from nothing on two threads, and the random numbers of one."""
+    programs = {}
+
+    def everything():
+        with ThreadPoolExecutor(2) as pool:
+
+            def compile_and_run(setting):
+                programs[setting] = compiled(benchmark, sampler, setting)
+                programs[setting]()
+
+            list(pool.map(compile_and_run, SETTINGS))
+
+    whole = seconds(everything)
+    draws = random_numbers(benchmark, sampler)
+    times = {setting: [] for setting in (*SETTINGS, "draws")}
+    for _ in range(benchmark.repeats):
+        for setting, program in programs.items():
+            times[setting].append(seconds(program))
+        times["draws"].append(seconds(draws))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {s: medians[s] for s in SETTINGS}, whole, medians["draws"]
+
+
+def peak_memory(num_generations: int, sampler: str) -> float:
+    """Run the settings of constant memory in a process of their own and read its peak, in MB."""
+    arguments = ["--num-generations", str(num_generations), "--peak-memory", sampler]
+    command = [sys.executable, "-m", "experiments.benchmark", *arguments]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    """Print the table."""
+    benchmark = tyro.cli(Benchmark)
+    jax.config.update("jax_enable_compilation_cache", False)
+    if benchmark.peak_memory != "no":
+        config = benchmark.config(benchmark.peak_memory)
+        for setting in CONSTANT_MEMORY:
+            axes = {"seed": lanes_of(config, jnp.float32)}
+            complete(sweep(simulation(config, *SETTINGS[setting]), axes, config.num_generations))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
+
+    baseline = numpy_seconds(benchmark)
+    direct, direct_whole, direct_draws = library_seconds(benchmark, "direct")
+    pool, pool_whole, pool_draws = library_seconds(benchmark, "pool")
+    table = Table(
+        "setting", "NumPy", "direct", "ratio", "pool", "ratio",
+        title=f"seconds, ten instances, n = {benchmark.num_kept}, budget {benchmark.budget:g}, "
+        f"{benchmark.num_generations} generations, jax {jax.__version__}",
+    )  # fmt: skip
+
+    def row(name, reference, first, second):
+        table.add_row(
+            name, f"{reference:.2f}", f"{first:.2f}", f"{reference / first:.1f}x",
+            f"{second:.2f}", f"{reference / second:.1f}x",
+        )  # fmt: skip
+
+    for setting in SETTINGS:
+        row(setting, baseline[setting], direct[setting], pool[setting])
+    total = sum(baseline.values())
+    row("all, compiled", total, sum(direct.values()), sum(pool.values()))
+    row("all, with compilation", total, direct_whole, pool_whole)
+    table.add_row(
+        f"random numbers, {SELECTED}", "",
+        f"{direct_draws:.2f}", f"{direct_draws / direct[SELECTED]:.0%}",
+        f"{pool_draws:.2f}", f"{pool_draws / pool[SELECTED]:.0%}",
+    )  # fmt: skip
+    short, long = benchmark.num_generations, 10 * benchmark.num_generations
+    for sampler in ("direct", "pool"):
+        few, many = peak_memory(short, sampler), peak_memory(long, sampler)
+        table.add_section()
+        table.add_row(
+            f"peak memory, {sampler}", "", f"{few:.0f} MB", f"{short} generations",
+            f"{many:.0f} MB", f"{long} generations",
+        )  # fmt: skip
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The exponent map: local slopes over generations, and the last ones against psi."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from paper_figures import style
+
+COLOURS = (style.BLUE, style.GREEN, style.ORANGE, style.RED)
+
+
+def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw slopes with 95% intervals over seeds; mean field dashed, psi as thin lines."""
+    figure, panels = plt.subplots(3, 1, figsize=(style.COLUMN, 6.6), layout="constrained")
+    dims = sorted(table.dim.unique())
+    colour = dict(zip(dims, COLOURS, strict=False))
+    budget = table.budget.min()
+    for axes, target in zip(panels, ("centred", "offset"), strict=False):
+        for dim in dims:
+            rows = table[(table.target == target) & (table.dim == dim) & (table.budget == budget)]
+            axes.fill_between(
+                rows.generation, rows.slope_low, rows.slope_high, color=colour[dim], alpha=0.3, lw=0
+            )
+            axes.plot(rows.generation, rows.slope, color=colour[dim])
+            axes.plot(rows.generation, rows.slope_mean_field, **style.THEORY)
+            axes.axhline(rows.psi.iloc[0], color=colour[dim], linewidth=0.5, linestyle=":")
+        axes.set(xscale="log", ylabel="local slope of trace", xlabel="generation $t$")
+        axes.set_title(rf"{target} target, $\alpha = {budget:g}$", loc="left")
+    handles = [Line2D([], [], color=colour[dim], label=f"$d = {dim}$") for dim in dims]
+    handles += [
+        Line2D([], [], label="mean field", **style.THEORY),
+        Line2D([], [], color="0.4", linewidth=0.5, linestyle=":", label=r"$\psi = 1 - \kappa_d(\alpha)$"),
+    ]
+    panels[0].legend(handles=handles, ncols=2, loc="best")
+
+    last = table.sort_values("generation").groupby(["target", "dim", "budget"]).tail(1)
+    axes = panels[2]
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.6)
+    for (target, dim), rows in last.groupby(["target", "dim"]):
+        error = [rows.slope - rows.slope_low, rows.slope_high - rows.slope]
+        marker = {"marker": "o" if target == "centred" else "s", "markersize": 3.5}
+        fill = colour[dim] if target == "centred" else "none"
+        axes.errorbar(
+            rows.psi, rows.slope, error, fmt="none", ecolor=colour[dim], elinewidth=0.6, capsize=1.5
+        )
+        axes.plot(rows.psi, rows.slope, linestyle="none", color=colour[dim], markerfacecolor=fill, **marker)
+    generation = int(last.generation.max())
+    axes.set(xlabel=r"$\psi = 1 - \kappa_d(\alpha)$", ylabel=f"slope at $t = {generation}$")
+    axes.legend(
+        handles=[
+            Line2D([], [], color="0.3", marker="o", markersize=3.5, linestyle="none", label="centred"),
+            Line2D([], [], color="0.3", marker="s", markersize=3.5, markerfacecolor="none",
+                   linestyle="none", label="offset"),
+        ]
+    )  # fmt: skip
+    return figure, table
+
+
+if __name__ == "__main__":
+    style.main("power_law", draw)

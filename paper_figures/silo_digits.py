@@ -1,0 +1,44 @@
+"""Collapse on real digits: what a verifier's silo does to each workflow."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from paper_figures import style
+
+VERIFIERS = {"random": style.GREEN, "pooled": style.BLUE, "silo": style.RED}
+
+
+def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw trace ratios: a row for each split, a column for each workflow."""
+    table = table[table.generation > 0]
+    means = style.over_seeds(table, ["workflow", "split", "verifier", "source", "generation"], "trace_ratio")
+    splits, workflows = means.split.unique(), means.workflow.unique()
+    figure, panels = plt.subplots(
+        len(splits), len(workflows), figsize=(style.PAGE, 3.2), sharex=True, sharey=True, layout="constrained"
+    )
+    for row, split in zip(panels, splits, strict=True):
+        for axes, workflow in zip(row, workflows, strict=True):
+            for verifier, colour in VERIFIERS.items():
+                cell = means[
+                    (means.split == split) & (means.workflow == workflow) & (means.verifier == verifier)
+                ]
+                style.band(axes, cell[cell.source == "simulation"], "mean", "error", color=colour)
+                theory = cell[cell.source == "theory"]
+                axes.plot(theory.generation, theory["mean"], **style.THEORY)
+            axes.set(xscale="log", yscale="log", ylim=(1e-3, 2))
+            axes.set_xlim(1, table.generation.max())
+        row[0].set_ylabel(f"{split}\ntrace ratio")
+    for axes, workflow in zip(panels[0], workflows, strict=True):
+        axes.set_title(workflow.replace("_", "-"))
+    for axes in panels[-1]:
+        axes.set_xlabel("generation $t$")
+    handles = [Line2D([], [], color=c, label=name) for name, c in VERIFIERS.items()]
+    handles.append(Line2D([], [], label="theory", **style.THEORY))
+    panels[0, 0].legend(handles=handles, loc="lower left")
+    return figure, means
+
+
+if __name__ == "__main__":
+    style.main("silo_digits", draw)

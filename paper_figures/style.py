@@ -1,0 +1,69 @@
+"""The look of every figure, and the command line that draws one beside the table behind it."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLUMN, PAGE = 3.25, 6.75
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442",
+)  # fmt: skip
+STYLE = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 6.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.1,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+    "svg.hashsalt": "jaxcollapse",
+}
+THEORY = {"color": "black", "linestyle": (0, (2, 1.5)), "linewidth": 0.8}
+
+
+def band(axes: Axes, table: pd.DataFrame, y: str, error: str, **line) -> None:
+    """Draw a mean over generations with a band of two standard errors."""
+    axes.plot(table.generation, table[y], **line)
+    low, high = table[y] - 2 * table[error], table[y] + 2 * table[error]
+    axes.fill_between(table.generation, low, high, color=line["color"], alpha=0.25, linewidth=0)
+
+
+def over_seeds(table: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
+    """Average a column over seeds, with standard errors."""
+    groups = table.groupby(by, sort=False)[column]
+    return groups.agg(mean="mean", error="sem").fillna({"error": 0.0}).reset_index()
+
+
+def main(name: str, draw: Callable[[pd.DataFrame], tuple[Figure, pd.DataFrame]]) -> None:
+    """Read RESULTS/NAME.csv and write OUT/NAME.png, NAME.pdf and NAME.csv, the numbers drawn."""
+    parser = argparse.ArgumentParser(prog=f"paper_figures.{name}")
+    parser.add_argument("--results", default="results", help="directory with NAME.csv")
+    parser.add_argument("--out", default="figures", help="directory for the figure and its table")
+    arguments = parser.parse_args()
+    source, out = Path(arguments.results) / f"{name}.csv", Path(arguments.out)
+    try:
+        table = pd.read_csv(source)
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    with mpl.rc_context(STYLE):
+        figure, drawn = draw(table)
+        figure.savefig(out / f"{name}.png")
+        figure.savefig(out / f"{name}.pdf", metadata={"CreationDate": None})
+    drawn.to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
+    print(f"{name}: {out / name}.png", file=sys.stderr)
