@@ -174,15 +174,15 @@ def main() -> None:
         f"{direct_draws:.2f}", f"{direct_draws / direct[SELECTED]:.0%}",
         f"{pool_draws:.2f}", f"{pool_draws / pool[SELECTED]:.0%}",
     )  # fmt: skip
+    console = Console(width=110)
+    console.print(table)
     short, long = benchmark.num_generations, 10 * benchmark.num_generations
     for sampler in ("direct", "pool"):
         few, many = peak_memory(short, sampler), peak_memory(long, sampler)
-        table.add_section()
-        table.add_row(
-            f"peak memory, {sampler}", "", f"{few:.0f} MB", f"{short} generations",
-            f"{many:.0f} MB", f"{long} generations",
-        )  # fmt: skip
-    Console(width=110).print(table)
+        console.print(
+            f"peak memory of the settings of constant memory, {sampler}: {few:.0f} MB for {short} generations, "
+            f"{many:.0f} MB for {long} ({many / few - 1:+.1%})"
+        )
 
 
 if __name__ == "__main__":

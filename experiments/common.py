@@ -113,10 +113,8 @@ def main(
         config = parse(config_type, presets)
         started = time.monotonic()
         directory = Path(config.out)
-        results.prepare(directory, [f"{name}.csv", f"{name}.json", f"{name}.nc"], config.overwrite)
-        knobs = {
-            k: v for k, v in dataclasses.asdict(config).items() if k not in ("out", "overwrite", "preset")
-        }
+        results.prepare(directory, [f"{name}.csv", f"{name}.json", f"{name}.nc"], overwrite=config.overwrite)
+        knobs = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("out", "overwrite", "preset")}
         checkpoints = directory / f"{name}.parts"
         checkpoints.mkdir(exist_ok=True)
         print(f"{name} ({config.preset})", file=sys.stderr)

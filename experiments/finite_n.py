@@ -99,9 +99,7 @@ def expansion(config: Config, parts: Parts, instances: Instance) -> tuple[np.nda
     def build(instance) -> Trajectory:
         collapse = mean_field(instance.target, accumulate(moments_memory()), ridge=RIDGE)
         controls = make_controls(config.num_kept[-1], config.budget)
-        return Trajectory(
-            jax.random.key(0), collapse, instance.truth, controls, lambda key, state, info: state.params
-        )
+        return Trajectory(jax.random.key(0), collapse, instance.truth, controls, lambda key, state, info: state.params)
 
     def correct(models, instance):
         weights = 1 / jnp.arange(1.0, config.num_generations + 1)

@@ -73,11 +73,7 @@ def simulation(config: Config, workflow: str, selected: bool):
     """Make the builder of one setting's trajectories."""
     n, budget = config.num_kept, config.budget if selected else 1.0
     controls = make_controls(n, budget)
-    memory = (
-        buffer_memory(n * config.num_generations, n)
-        if workflow == "accumulate_subsample"
-        else moments_memory()
-    )
+    memory = buffer_memory(n * config.num_generations, n) if workflow == "accumulate_subsample" else moments_memory()
 
     def build(seed) -> Trajectory:
         key, instance = seed
@@ -153,9 +149,7 @@ def run(config: Config, parts: Parts) -> Output:
     arrays = xr.concat(datasets, pd.Index(list(SETTINGS), name="setting"))
     final = arrays.trace_ratio.isel(generation=-1).mean("seed")
     summary = {
-        setting: {
-            source: float(final.sel(setting=setting, source=source)) for source in ("simulation", "theory")
-        }
+        setting: {source: float(final.sel(setting=setting, source=source)) for source in ("simulation", "theory")}
         for setting in SETTINGS
     }
     return Output(arrays, table(arrays, config), {"final_mean_trace_ratio": summary})

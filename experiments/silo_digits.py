@@ -93,11 +93,7 @@ def simulation(config: Config, real: Measure, workflow: str) -> Callable[..., Tr
     """Make the builder of one workflow's trajectories; without a verifier nothing is selected."""
     n, truth = config.num_kept, as_moments(real)
     max_fresh = max(int(controls(config).num_fresh), 1)
-    memory = (
-        buffer_memory(n * config.num_generations, n)
-        if workflow == "accumulate_subsample"
-        else moments_memory()
-    )
+    memory = buffer_memory(n * config.num_generations, n) if workflow == "accumulate_subsample" else moments_memory()
 
     def draw_real(key, controls) -> Measure:
         index = jax.random.randint(key, (max_fresh,), 0, real.points.shape[0])
@@ -140,9 +136,7 @@ def without_verifier(config: Config, truth: Moments, workflow: str) -> xr.Datase
     arguments = (int(controls(config).num_fresh),) if workflow == "fresh_mix" else ()
     variance = CLOSED_FORMS[workflow](config.num_kept, config.num_generations, *arguments)
     total = float(jnp.trace(truth.covariance))
-    return xr.Dataset(
-        {"trace_ratio": ("generation", variance), "mean_error": ("generation", (1 - variance) * total)}
-    )
+    return xr.Dataset({"trace_ratio": ("generation", variance), "mean_error": ("generation", (1 - variance) * total)})
 
 
 def run(config: Config, parts: Parts) -> Output:

@@ -123,9 +123,7 @@ def _threshold(
     return jnp.where(everything, jnp.inf, quantile), jnp.where(everything, 0, tilt)
 
 
-def _gamma(
-    normal: Float[Array, " m"], uniform: Float[Array, " m"], shape: Float[Array, ""]
-) -> Float[Array, ""]:
+def _gamma(normal: Float[Array, " m"], uniform: Float[Array, " m"], shape: Float[Array, ""]) -> Float[Array, ""]:
     """Draw from Gamma(shape), shape >= 1, by the method of [marsaglia2000]_.
 
     At least 95% of attempts are accepted, so sixteen side by side leave nothing to a loop.

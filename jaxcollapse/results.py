@@ -45,7 +45,7 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def prepare(directory: Path, names: Iterable[str], overwrite: bool) -> None:
+def prepare(directory: Path, names: Iterable[str], *, overwrite: bool) -> None:
     """Make a writable output directory and make sure that nothing would be lost in it.
 
     Raises:

@@ -88,7 +88,8 @@ def sweep(
         state, records = proceed(points, jax.tree.map(jnp.asarray, state))
         history = jax.tree.map(lambda a, b: np.concatenate([a, b], axis=len(axes)), history, records)
         done = min(done + size, num_generations)
-        history = jax.tree.map(lambda x: x[(slice(None),) * len(axes) + (slice(done + 1),)], history)
+        kept = (slice(None),) * len(axes) + (slice(done + 1),)
+        history = jax.tree.map(lambda x, kept=kept: x[kept], history)
         yield Progress(done, state, history)
 
 

@@ -85,14 +85,10 @@ def check_fit(num_kept: int, dim: int) -> None:
         ValueError: if fewer than d + 2 are kept.
     """
     if num_kept < dim + 2:
-        raise ValueError(
-            f"num_kept = {num_kept}: a Gaussian in {dim} dimensions needs at least {dim + 2} samples"
-        )
+        raise ValueError(f"num_kept = {num_kept}: a Gaussian in {dim} dimensions needs at least {dim + 2} samples")
 
 
-def make_controls(
-    num_kept: int, budget: float = 1.0, num_fresh: int = 0, temperature: float = 0.0
-) -> Controls:
+def make_controls(num_kept: int, budget: float = 1.0, num_fresh: int = 0, temperature: float = 0.0) -> Controls:
     """Build the controls of a generation from checked numbers.
 
     Args:

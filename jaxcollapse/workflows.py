@@ -28,12 +28,13 @@ def accumulate_subsample(memory: Memory) -> Workflow:
     Raises:
         ValueError: if the memory keeps no points.
     """
-    if memory.subsample is None:
+    subsample = memory.subsample
+    if subsample is None:
         raise ValueError("accumulate_subsample needs a memory that keeps points: use buffer_memory")
 
     def update(key, state, batch, fresh, controls):
         state = memory.add(state, batch)
-        return state, memory.subsample(key, state, controls.num_kept)
+        return state, subsample(key, state, controls.num_kept)
 
     return Workflow(memory.init, update)
 

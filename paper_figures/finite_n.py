@@ -13,9 +13,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     figure, (excess, log_det) = plt.subplots(2, 1, figsize=(style.COLUMN, 4.4), layout="constrained")
     generation = int(table.generation.iloc[0])
     ratio = table[table.quantity == "trace over mean field"]
-    for colour, (instance, rows) in zip(
-        (style.BLUE, style.RED, style.GREEN), ratio.groupby("instance"), strict=False
-    ):
+    for colour, (instance, rows) in zip((style.BLUE, style.RED, style.GREEN), ratio.groupby("instance"), strict=False):
         excess.errorbar(
             rows.num_kept, rows.simulation - 1, 2 * rows.standard_error,
             fmt="o", markersize=3, color=colour, capsize=1.5, elinewidth=0.6,

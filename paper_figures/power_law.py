@@ -19,9 +19,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     for axes, target in zip(panels, ("centred", "offset"), strict=False):
         for dim in dims:
             rows = table[(table.target == target) & (table.dim == dim) & (table.budget == budget)]
-            axes.fill_between(
-                rows.generation, rows.slope_low, rows.slope_high, color=colour[dim], alpha=0.3, lw=0
-            )
+            axes.fill_between(rows.generation, rows.slope_low, rows.slope_high, color=colour[dim], alpha=0.3, lw=0)
             axes.plot(rows.generation, rows.slope, color=colour[dim])
             axes.plot(rows.generation, rows.slope_mean_field, **style.THEORY)
             axes.axhline(rows.psi.iloc[0], color=colour[dim], linewidth=0.5, linestyle=":")
@@ -41,9 +39,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         error = [rows.slope - rows.slope_low, rows.slope_high - rows.slope]
         marker = {"marker": "o" if target == "centred" else "s", "markersize": 3.5}
         fill = colour[dim] if target == "centred" else "none"
-        axes.errorbar(
-            rows.psi, rows.slope, error, fmt="none", ecolor=colour[dim], elinewidth=0.6, capsize=1.5
-        )
+        axes.errorbar(rows.psi, rows.slope, error, fmt="none", ecolor=colour[dim], elinewidth=0.6, capsize=1.5)
         axes.plot(rows.psi, rows.slope, linestyle="none", color=colour[dim], markerfacecolor=fill, **marker)
     generation = int(last.generation.max())
     axes.set(xlabel=r"$\psi = 1 - \kappa_d(\alpha)$", ylabel=f"slope at $t = {generation}$")

@@ -21,9 +21,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     for row, split in zip(panels, splits, strict=True):
         for axes, workflow in zip(row, workflows, strict=True):
             for verifier, colour in VERIFIERS.items():
-                cell = means[
-                    (means.split == split) & (means.workflow == workflow) & (means.verifier == verifier)
-                ]
+                cell = means[(means.split == split) & (means.workflow == workflow) & (means.verifier == verifier)]
                 style.band(axes, cell[cell.source == "simulation"], "mean", "error", color=colour)
                 theory = cell[cell.source == "theory"]
                 axes.plot(theory.generation, theory["mean"], **style.THEORY)

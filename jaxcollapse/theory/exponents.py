@@ -34,7 +34,7 @@ def psi(dim: int, budget: float) -> float:
 
 
 def psi_finite(dim: int, budget: float, num_kept: int) -> float:
-    r"""Compute the exponent at n kept samples a generation,
+    r"""Compute the exponent at n kept samples a generation.
 
     .. math:: \psi_n = 1 - (1 - 1/n) \, E[\kappa_d(p)], \qquad p \sim \mathrm{Beta}(n + 1, N - n).
 

@@ -66,9 +66,7 @@ class Response(NamedTuple):
     noise: Float[Array, "m m"]
 
 
-def linear_noise(
-    models: Moments, weights: Float[Array, " steps"], target: Target, budget: Array
-) -> Correction:
+def linear_noise(models: Moments, weights: Float[Array, " steps"], target: Target, budget: Array) -> Correction:
     r"""Expand the Gaussian recursion about its mean field, to first order in 1 / n.
 
     A recursion that keeps the best n of :math:`n / \alpha` candidates has, on average over replicates,
@@ -177,9 +175,7 @@ def respond(energy: Energy, budget: Array, variance: Float[Array, "m m"]) -> Res
     eps_eps = (share_variance / budget**2 + excess @ theta_variance @ excess) / rho**2
     h_edge = k_edge + rho * excess
     twice_eps2 = -(r + 2 * h_edge @ theta_eps + kept(unit, edge=2) * eps_eps) / rho
-    curve = (
-        k_r + 2 * k_h_edge @ theta_eps + k_edge2 * eps_eps + k_edge * (twice_eps2 - 2 * share_eps / budget)
-    )
+    curve = k_r + 2 * k_h_edge @ theta_eps + k_edge2 * eps_eps + k_edge * (twice_eps2 - 2 * share_eps / budget)
     by_share = k_edge / (rho * budget)
     return Response(
         mean=mean,

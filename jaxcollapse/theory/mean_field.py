@@ -28,9 +28,7 @@ def fresh_moments(truth: Moments) -> FreshFn:
     return fresh
 
 
-def mean_field(
-    target: Target, workflow: Workflow, fresh_fn: FreshFn | None = None, ridge: float = 0.0
-) -> Collapse:
+def mean_field(target: Target, workflow: Workflow, fresh_fn: FreshFn | None = None, ridge: float = 0.0) -> Collapse:
     r"""Compose the deterministic recursion of the Gaussian family.
 
     With batch moments :math:`m_t, C_t` and weight w of the batch in the training set (1 for replace,
