@@ -86,7 +86,7 @@ class Parts:
         ) as display:
             task = display.add_task(name, total=num_generations)
             for progress in sweep(build, axes, num_generations, chunk_size, resume):
-                display.update(task, completed=int(progress.generation))
+                display.update(task, completed=progress.generation)
                 if path and progress.generation:
                     results.save_arrays(path, jax.tree.leaves(progress), self.mark)
         return progress.history

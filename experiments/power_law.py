@@ -142,10 +142,10 @@ def run(config: Config, parts: Parts) -> Output:
                 last.append(cell_rows.iloc[-1])
     table = pd.concat(rows)[[*labels, *rows[0].columns[:5]]]
     final = pd.DataFrame(last)
-    inside = {
-        f"{theory}_inside_interval": f"{int(((final.slope_low <= final[theory]) & (final[theory] <= final.slope_high)).sum())} of {len(final)}"
-        for theory in ("psi", "psi_finite", "slope_mean_field")
-    }
+    inside = {}
+    for theory in ("psi", "psi_finite", "slope_mean_field"):
+        hits = (final.slope_low <= final[theory]) & (final[theory] <= final.slope_high)
+        inside[f"{theory}_inside_interval"] = f"{int(hits.sum())} of {len(final)}"
     return Output(arrays, table, inside | {"final": final.to_dict("records")})
 
 

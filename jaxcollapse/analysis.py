@@ -24,7 +24,7 @@ def log_spaced(last: int, per_decade: int = 10, first: int = 1) -> NDArray[np.in
 def local_slopes(
     values: ArrayLike, generations: ArrayLike, span: float = 10**0.5
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    r"""Measure local log-log slopes, :math:`\log(y_{b} / y_{a}) / \log(b / a)` with :math:`a = t / r` and :math:`b = t r`.
+    r"""Measure local log-log slopes :math:`\log(y_b / y_a) / \log(b / a)`, with :math:`a = t / r` and :math:`b = t r`.
 
     Args:
         values: y > 0, shape [..., T].

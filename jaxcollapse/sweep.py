@@ -80,10 +80,11 @@ def sweep(
         state, first = begin(points)
         progress = Progress(0, state, jax.tree.map(lambda x: np.expand_dims(x, len(axes)), first))
     else:
-        structure = jax.tree.structure(Progress(0, *jax.eval_shape(begin, points)))
-        progress = jax.tree.unflatten(structure, resume)
+        state, first = jax.eval_shape(begin, points)
+        generation, *leaves = resume
+        progress = Progress(int(generation), *jax.tree.unflatten(jax.tree.structure((state, first)), leaves))
     yield progress
-    done, state, history = int(progress.generation), progress.state, progress.history
+    done, state, history = progress
     while done < num_generations:
         state, records = proceed(points, jax.tree.map(jnp.asarray, state))
         history = jax.tree.map(lambda a, b: np.concatenate([a, b], axis=len(axes)), history, records)

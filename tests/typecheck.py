@@ -16,7 +16,7 @@ def checked(function):
 
 def _allow_protocols(hint):
     # Whether a function keeps a protocol can be asked only where the protocol allows the question.
-    if getattr(hint, "_is_protocol", False) and hint is not typing.Protocol:
+    if isinstance(hint, type) and getattr(hint, "_is_protocol", False):
         typing.runtime_checkable(hint)
     for inner in typing.get_args(hint):
         _allow_protocols(inner)

@@ -18,7 +18,7 @@ def trace_ratio(key, generated: Data, truth: Data) -> Float[Array, ""]:
 
 
 def dispersion(key, generated: Data, truth: Data) -> Float[Array, ""]:
-    r"""Compute :math:`E\lVert X - X' \rVert^2 = 2 \operatorname{Tr} \Sigma` of two independent draws, in squared data units."""
+    r"""Compute :math:`E\lVert X - X' \rVert^2 = 2 \operatorname{Tr} \Sigma` of independent draws, in squared units."""
     return 2 * jnp.trace(as_moments(generated).covariance)
 
 

@@ -15,18 +15,18 @@ import scipy.special
 from numpy.typing import NDArray
 
 
-def replace(num_samples: int, num_generations: int) -> NDArray[np.float64]:
+def replace(num_samples: int, num_generations: int) -> NDArray[np.floating]:
     """Compute :math:`v_t = (1 - 1/n)^t` [shumailov2024]_."""
     return (1 - 1 / num_samples) ** np.arange(num_generations + 1)
 
 
-def accumulate(num_samples: int, num_generations: int) -> NDArray[np.float64]:
+def accumulate(num_samples: int, num_generations: int) -> NDArray[np.floating]:
     r"""Compute :math:`v_t = \prod_{k \le t} (1 - 1/(n k^2)) \to \sin(\pi/\sqrt n) / (\pi/\sqrt n)` [kazdan2025]_."""
     k = np.arange(1, num_generations + 1)
     return np.concatenate([[1], np.cumprod(1 - 1 / (num_samples * k**2))])
 
 
-def accumulate_subsample(num_samples: int, num_generations: int) -> NDArray[np.float64]:
+def accumulate_subsample(num_samples: int, num_generations: int) -> NDArray[np.floating]:
     r"""Compute the fitted variance :math:`v_t = V_t \, t (n-1) / (tn - 1) \to 1 - (\pi^2/2 - 2)/n + O(n^{-2})`.
 
     The variance of the pool of tn points obeys :math:`V_1 = 1 - 1/n` and
@@ -42,7 +42,7 @@ def accumulate_subsample(num_samples: int, num_generations: int) -> NDArray[np.f
     return np.concatenate([[1], pool * t * (n - 1) / (t * n - 1)])
 
 
-def fresh_mix(num_samples: int, num_generations: int, num_fresh: int) -> NDArray[np.float64]:
+def fresh_mix(num_samples: int, num_generations: int, num_fresh: int) -> NDArray[np.floating]:
     r"""Compute :math:`v_t = 1 - e_t` of n synthetic and r real samples a generation.
 
     With :math:`N = n + r` and :math:`\lambda = n / N` the mean error, in units of the truth's variance, obeys
@@ -58,7 +58,7 @@ def fresh_mix(num_samples: int, num_generations: int, num_fresh: int) -> NDArray
     return 1 - limit * (1 - ratio ** np.arange(num_generations + 1))
 
 
-def replace_log_det(num_samples: int, num_generations: int, dim: int) -> NDArray[np.float64]:
+def replace_log_det(num_samples: int, num_generations: int, dim: int) -> NDArray[np.floating]:
     r"""Compute :math:`E[\log\det\Sigma_t - \log\det\Sigma_0]` under replace, for t = 0..T.
 
     The scatter of n draws is Wishart with n - 1 degrees of freedom, so each generation adds

@@ -1,0 +1,170 @@
+"""Experiments through their command lines: outputs, figures, bad input, interruption."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from experiments import common
+from experiments.common import Output, Settings, frame, lane_keys
+from jaxcollapse import Trajectory, build_collapse, make_controls, proposals_needed, record_model, top_of_gaussian
+from jaxcollapse.base import Moments
+from jaxcollapse.generators import gaussian
+from jaxcollapse.memories import moments_memory
+from jaxcollapse.metrics import trace_ratio
+from jaxcollapse.targets import isotropic_target
+from jaxcollapse.workflows import accumulate
+
+ROOT = Path(__file__).parents[1]
+COLUMNS = {
+    "gaussian_collapse": [
+        "setting", "num_kept", "budget", "dim", "seed", "generation",
+        "trace_ratio", "mean_error", "target_distance", "bures_w2", "source",
+    ],
+    "power_law": [
+        "target", "dim", "budget", "num_kept", "psi", "psi_finite",
+        "generation", "slope", "slope_low", "slope_high", "slope_mean_field",
+    ],
+    "finite_n": ["quantity", "instance", "num_kept", "simulation", "standard_error", "theory", "generation"],
+    "silo_digits": [
+        "workflow", "split", "verifier", "seed", "generation",
+        "trace_ratio", "mean_error", "bures_w2", "effective_rank", "target_distance", "source",
+    ],
+}  # fmt: skip
+
+
+def call(module: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_experiment_writes_results_and_its_figure_draws_them(name, tmp_path):
+    done = call(f"experiments.{name}", "--preset", "smoke", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / f"{name}.csv")
+    assert list(table.columns) == COLUMNS[name]
+    document = json.loads((tmp_path / f"{name}.json").read_text())
+    assert document["configuration"]["preset"] == "smoke"
+    assert {"jax", "numpy", "device"} <= set(document["versions"])
+    arrays = xr.open_dataset(tmp_path / f"{name}.nc")
+    assert "generation" in arrays.dims
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{name}.{end}" for end in ("csv", "json", "nc")]
+    if "trace_ratio" in table:
+        start = table[table.generation == 0]
+        np.testing.assert_allclose(start.trace_ratio, 1, rtol=1e-5)
+        assert np.isfinite(table.trace_ratio).all()
+
+    figures = tmp_path / "figures"
+    drawn = call(f"paper_figures.{name}", "--results", str(tmp_path), "--out", str(figures))
+    assert drawn.returncode == 0, drawn.stderr
+    assert (figures / f"{name}.png").stat().st_size > 20_000
+    assert len(pd.read_csv(figures / f"{name}.csv")) > 0
+
+    again = call(f"experiments.{name}", "--preset", "smoke", "--out", str(tmp_path))
+    assert again.returncode == 2
+    assert again.stderr.splitlines()[-1].endswith("exists: give --overwrite to replace it")
+
+
+def test_figure_draws_the_means_of_its_results(tmp_path):
+    from paper_figures import gaussian_collapse
+
+    rng = np.random.default_rng(0)
+    index = pd.MultiIndex.from_product(
+        [["replace", "accumulate+select"], range(4), [0, 1, 2], ["simulation", "theory"]],
+        names=["setting", "seed", "generation", "source"],
+    )
+    table = index.to_frame(index=False)
+    table["trace_ratio"], table["mean_error"] = rng.uniform(0.1, 1, (2, len(table)))
+    figure, drawn = gaussian_collapse.draw(table)
+    simulated = table[(table.setting == "replace") & (table.source == "simulation") & (table.generation > 0)]
+    expected = simulated.groupby("generation").trace_ratio.mean().to_numpy()
+    lines = [line.get_ydata() for line in figure.axes[0].lines]
+    assert any(len(y) == 2 and np.allclose(y, expected) for y in lines)
+    rows = drawn[(drawn.setting == "replace") & (drawn.source == "simulation") & (drawn.metric == "trace_ratio")]
+    np.testing.assert_allclose(rows["mean"], expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--budget", "1.5"], "budget = 1.5: must be in (0, 1]"),
+        (["--num-kept", "5"], "num_kept = 5: a Gaussian in 10 dimensions needs at least 12 samples"),
+        (["--preset", "smok"], "did you mean 'smoke'?"),
+        (["--num-generations", "0"], "num_generations = 0: must be at least 1"),
+        (["--out", str(ROOT / "README.md" / "below")], "Not a directory"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path):
+    done = call("experiments.gaussian_collapse", "--preset", "smoke", "--out", str(tmp_path), *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyConfig(Settings):
+    """A toy experiment: registering one takes a config, presets and `run`."""
+
+    num_generations: int = 12
+    """Generations."""
+
+
+def toy_run(config: ToyConfig, parts) -> Output:
+    truth = Moments(jnp.float32(1), jnp.zeros(2), jnp.eye(2))
+    target = isotropic_target(jnp.ones(2))
+
+    def build(seed):
+        batch_fn = top_of_gaussian(target, proposals_needed(20, 0.2, 2))
+        collapse = build_collapse(gaussian(), batch_fn, accumulate(moments_memory()))
+        return Trajectory(
+            seed, collapse, truth, make_controls(20, 0.2), record_model({"trace_ratio": trace_ratio}, truth)
+        )
+
+    axes = {"seed": lane_keys(config.key, range(3))}
+    history = parts.sweep("toy", build, axes, config.num_generations, chunk_size=3)
+    arrays = frame(history, ("seed", "generation"), {"seed": range(3)})
+    return Output(arrays, arrays.to_dataframe().reset_index(), {})
+
+
+def run_toy(monkeypatch, out: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["toy", "--preset", "quick", "--out", str(out)])
+    common.main("toy", toy_run, ToyConfig, {"quick": {}})
+
+
+def test_interrupted_experiment_keeps_its_chunks_and_continues_bit_for_bit(monkeypatch, tmp_path, capsys):
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    run_toy(monkeypatch, whole)
+
+    saves = []
+    save = common.results.save_arrays
+
+    def save_then_interrupt(*arguments):
+        save(*arguments)
+        saves.append(arguments)
+        if len(saves) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(common.results, "save_arrays", save_then_interrupt)
+        with pytest.raises(SystemExit, match="130"):
+            run_toy(monkeypatch, pieces)
+    assert "interrupted; finished parts are kept" in capsys.readouterr().err
+    assert [p.name for p in pieces.rglob("*") if p.is_file()] == ["toy.npz"]
+
+    advances = []
+    monkeypatch.setattr(common.results, "save_arrays", lambda *arguments: advances.append(save(*arguments)))
+    run_toy(monkeypatch, pieces)
+    assert len(advances) <= 3
+    assert (pieces / "toy.csv").read_bytes() == (whole / "toy.csv").read_bytes()
+    jax.clear_caches()

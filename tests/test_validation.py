@@ -1,0 +1,146 @@
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcollapse.targets import gaussian_target, isotropic_target, published_instance
+from jaxcollapse.theory.exponents import kappa
+from jaxcollapse.validation import (
+    check_budget,
+    check_covariance,
+    check_finite,
+    check_fit,
+    check_names,
+    check_range,
+    make_controls,
+)
+
+NAN, INF = float("nan"), float("inf")
+
+
+def refuses(message):
+    return pytest.raises(ValueError, match="^" + re.escape(message))
+
+
+@pytest.mark.parametrize("budget", [0.0, -0.1, 1.5, NAN, INF])
+def test_budgets_outside_the_unit_interval_are_refused(budget):
+    message = f"budget = {budget!r}: must be in (0, 1], the share of candidates kept"
+    for check in check_budget, lambda b: make_controls(10, b), lambda b: kappa(2, b):
+        with refuses(message):
+            check(budget)
+
+
+def test_the_ends_of_ranges_are_allowed():
+    check_budget(1.0)
+    check_budget(1e-9)
+    check_range("x", 0, low=0, high=1)
+    check_range("x", 1, low=0, high=1)
+    check_range("x", -1e300)
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "message"),
+    [
+        (-1, {"low": 0}, "x = -1: must be at least 0"),
+        (3, {"low": 0, "high": 2}, "x = 3: must be in [0, 2]"),
+        (NAN, {"low": 0}, "x = nan: must be at least 0"),
+        (3.5, {"high": 2}, "x = 3.5: must be in [-inf, 2]"),
+    ],
+)
+def test_values_out_of_range_are_refused(value, limits, message):
+    with refuses(message):
+        check_range("x", value, **limits)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_values_that_are_not_finite_are_refused_with_their_place(bad):
+    values = np.zeros((2, 3))
+    values[1, 0] = values[1, 2] = bad
+    with refuses("data: 2 values are not finite, the first at index (1, 0)"):
+        check_finite("data", values)
+    check_finite("data", np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("covariance", "message"),
+    [
+        (np.ones((2, 3)), "S: shape (2, 3) must be square, [d, d]"),
+        (np.ones(3), "S: shape (3,) must be square, [d, d]"),
+        (np.array([[1.0, 0.5], [0.0, 1.0]]), "S: must be symmetric"),
+        (np.diag([1.0, -2.0]), "S: smallest eigenvalue -2 must be positive"),
+        (np.diag([1.0, 0.0]), "S: smallest eigenvalue 0 must be positive"),
+        (np.diag([1.0, NAN]), "S: 1 values are not finite, the first at index (1, 1)"),
+    ],
+)
+def test_matrices_that_are_no_covariance_are_refused(covariance, message):
+    with refuses(message):
+        check_covariance("S", covariance)
+
+
+def test_unknown_names_are_refused_with_the_nearest_known():
+    known = {"replace": 0, "accumulate": 1}
+    check_names("workflow", ["replace", "accumulate"], known)
+    with refuses(
+        "workflow 'acumulate' is not known: choose from accumulate, replace; did you mean 'accumulate'?"
+    ):
+        check_names("workflow", ["replace", "acumulate"], known)
+    with pytest.raises(ValueError, match="choose from accumulate, replace$"):
+        check_names("workflow", ["zzz"], known)
+
+
+def test_too_few_samples_for_a_covariance_are_refused():
+    check_fit(12, 10)
+    with refuses("num_kept = 11: a Gaussian in 10 dimensions needs at least 12 samples"):
+        check_fit(11, 10)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"num_kept": 0}, "num_kept = 0: must be at least 1"),
+        ({"num_fresh": -1}, "num_fresh = -1: must be at least 0"),
+        ({"temperature": -0.5}, "temperature = -0.5: must be at least 0"),
+        ({"temperature": NAN}, "temperature = nan: must be at least 0"),
+    ],
+)
+def test_controls_are_checked(knobs, message):
+    with refuses(message):
+        make_controls(**{"num_kept": 5, **knobs})
+
+
+@pytest.mark.parametrize(("num_kept", "budget", "candidates"), [(500, 0.05, 10_000), (3, 1.0, 3), (10, 0.3, 33)])
+def test_controls_hold_the_rounded_number_of_candidates(num_kept, budget, candidates):
+    controls = make_controls(num_kept, budget, num_fresh=2, temperature=0.5)
+    assert [float(leaf) for leaf in jax.tree.leaves(controls)] == [num_kept, candidates, 2, 0.5]
+    assert controls.num_candidates.dtype == jnp.int32
+
+
+def test_targets_are_checked():
+    with refuses("location: 1 values are not finite, the first at index (0,)"):
+        isotropic_target(jnp.array([NAN, 0.0]))
+    with refuses("scale = 0.0: must be at least"):
+        isotropic_target(jnp.zeros(2), 0.0)
+    with refuses("location: 1 values are not finite"):
+        gaussian_target(jnp.array([0.0, INF]), jnp.eye(2))
+    with refuses("covariance: smallest eigenvalue -1 must be positive"):
+        gaussian_target(jnp.zeros(2), jnp.diag(jnp.array([1.0, -1.0])))
+
+
+def test_targets_whiten_what_they_are_given():
+    covariance = jnp.array([[2.0, 0.5], [0.5, 1.0]])
+    factor = np.asarray(gaussian_target(jnp.ones(2), covariance).factor)
+    np.testing.assert_allclose(factor.T @ factor, np.linalg.inv(covariance), rtol=1e-5)
+    np.testing.assert_allclose(isotropic_target(jnp.ones(2), 4.0).factor, np.eye(2) / 4)
+
+
+@pytest.mark.parametrize(("seed", "dim", "message"), [(-1, 3, "seed = -1: must be in"), (0, 1, "dim = 1: must be")])
+def test_instances_are_checked(seed, dim, message):
+    with refuses(message):
+        published_instance(seed, dim)
+
+
+def test_exponents_are_checked():
+    with refuses("dim = 0: must be at least 1"):
+        kappa(0, 0.5)
