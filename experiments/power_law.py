@@ -39,7 +39,7 @@ class Config(Settings):
     """Samples n kept in each generation."""
     num_generations: int = 10_000
     """Generations; slopes are taken over half decades."""
-    num_seeds: int = 8
+    num_seeds: int = 5
     """Independent simulations of each cell."""
     offset: float = 3.0
     """Distance of the offset target from the true mean, in standard deviations."""

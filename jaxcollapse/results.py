@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "jaxcollapse")
 
@@ -76,7 +77,7 @@ def save_dataset(path: Path, dataset: xr.Dataset) -> None:
     write_atomic(path, lambda p: dataset.to_netcdf(p, engine="scipy"))
 
 
-def save_arrays(path: Path, arrays: Sequence[np.ndarray], mark: str) -> None:
+def save_arrays(path: Path, arrays: Sequence[ArrayLike], mark: str) -> None:
     """Write a checkpoint: arrays in order, and the fingerprint of what made them."""
 
     def write(p: Path) -> None:

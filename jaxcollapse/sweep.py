@@ -82,7 +82,8 @@ def sweep(
     else:
         state, first = jax.eval_shape(begin, points)
         generation, *leaves = resume
-        progress = Progress(int(generation), *jax.tree.unflatten(jax.tree.structure((state, first)), leaves))
+        state, history = jax.tree.unflatten(jax.tree.structure((state, first)), leaves)
+        progress = Progress(int(generation), state, history)
     yield progress
     done, state, history = progress
     while done < num_generations:
