@@ -70,7 +70,7 @@ def sweep(
         t = build(**point)
         return advance(t.key, t.collapse, state, t.controls, size, t.record_fn)
 
-    for name in reversed(axes):
+    for name in reversed(list(axes)):
         mapped = {other: 0 if other == name else None for other in axes}
         begin = jax.vmap(begin, in_axes=(mapped,))
         proceed = jax.vmap(proceed, in_axes=(mapped, 0))

@@ -63,7 +63,7 @@ def advance(
     """Run further generations from a state.
 
     Generation t draws from `fold_in(key, t)` alone: a trajectory run in pieces is the trajectory run at
-    once, bit for bit.
+    once, bit for bit. Matrix products keep full precision on every device.
 
     Returns:
         The last state, and what `record_fn(key, state, info)` gave after each generation, stacked.
@@ -74,7 +74,8 @@ def advance(
         state, info = collapse.step(step_key, state, controls)
         return state, record_fn(jax.random.fold_in(step_key, _RECORD), state, info)
 
-    return jax.lax.scan(body, state, length=num_generations)
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.scan(body, state, length=num_generations)
 
 
 def start(

@@ -1,0 +1,62 @@
+"""Every member of every registry keeps the laws."""
+
+import jax.numpy as jnp
+import pytest
+
+import conformance
+from jaxcollapse.base import Measure
+from jaxcollapse.generators import GENERATORS
+from jaxcollapse.measures import stack_padded
+from jaxcollapse.memories import buffer_memory, moments_memory
+from jaxcollapse.metrics import METRICS
+from jaxcollapse.references import REFERENCES
+from jaxcollapse.selectors import SELECTORS, mahalanobis
+from jaxcollapse.workflows import WORKFLOWS
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+DRAWS_AT_RANDOM = {"random", "soft"}
+NEEDS_POINTS = {"accumulate_subsample"}
+BUFFER = buffer_memory(8 * conformance.POOL, conformance.POOL - 1)
+WORKFLOW_CASES = [
+    (name, memory)
+    for name in WORKFLOWS
+    for memory in ("moments", "buffer")
+    if memory == "buffer" or name not in NEEDS_POINTS
+]
+
+
+def silos():
+    """Three silos of unequal sizes, and the same with padding of their own."""
+    measures = [Measure(conformance.points(i, size), jnp.ones(size)) for i, size in enumerate((8, 5, 11))]
+    filler = Measure(jnp.full((4, conformance.DIM), 1e3), jnp.zeros(4))
+    longer = [Measure(*(jnp.concatenate(pair) for pair in zip(m, filler, strict=True))) for m in measures]
+    return stack_padded(measures), stack_padded(longer)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generators(name):
+    conformance.check_generator(GENERATORS[name]())
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_selectors(name):
+    references = Measure(conformance.points(3, 24).reshape(2, 12, -1), jnp.ones((2, 12)))
+    select = SELECTORS[name](mahalanobis(ridge=0.1), conformance.POOL)
+    conformance.check_selector(select, references, deterministic=name not in DRAWS_AT_RANDOM)
+
+
+@pytest.mark.parametrize(("name", "memory"), WORKFLOW_CASES)
+def test_workflows(name, memory):
+    made = WORKFLOWS[name](moments_memory() if memory == "moments" else BUFFER)
+    conformance.check_workflow(made, max_batch=conformance.NUM_KEPT)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_references(name):
+    conformance.check_reference(REFERENCES[name](), *silos())
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics(name):
+    conformance.check_metric(METRICS[name])
