@@ -35,11 +35,11 @@ class Config(Settings):
     """Dimensions."""
     budgets: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5)
     """Shares of candidates kept, each in (0, 1)."""
-    num_kept: int = 500
+    num_kept: int = 250
     """Samples n kept in each generation."""
     num_generations: int = 10_000
     """Generations; slopes are taken over half decades."""
-    num_seeds: int = 5
+    num_seeds: int = 4
     """Independent simulations of each cell."""
     offset: float = 3.0
     """Distance of the offset target from the true mean, in standard deviations."""

@@ -19,7 +19,7 @@ from jaxcollapse.selectors import SELECTORS, mahalanobis
 from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, log_laplace, standardise
 from jaxcollapse.validation import make_controls
 
-DIM, NUM_KEPT, BUDGETS, NUM_DRAWS = 3, 10, (0.05, 0.5, 1.0), 4000
+DIM, NUM_KEPT, BUDGETS, NUM_DRAWS = 3, 10, (0.05, 0.5), 4000
 MEAN, COVARIANCE, LOCATION, FACTOR = random_problem(0, DIM)
 MODEL = Moments(jnp.ones((), jnp.float32), jnp.float32(MEAN), jnp.float32(COVARIANCE))
 TARGET = Target(jnp.float32(LOCATION), jnp.float32(FACTOR))
@@ -88,7 +88,7 @@ def test_exactly_n_are_kept(sampler, budget):
     assert_array_equal(draws(sampler, budget)[0], np.full(NUM_DRAWS, NUM_KEPT))
 
 
-@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("rank", [1, 2])
 def test_degenerate_models_give_points_of_their_support(rank):
     root = np.linalg.cholesky(COVARIANCE)[:, :rank]
     model = MODEL._replace(covariance=jnp.float32(root @ root.T))

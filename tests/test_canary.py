@@ -77,7 +77,6 @@ def batched(instance, sampler, num_kept):
         (shared, "pool", 500, 4),
         (shared, "pool", 500, 16),
         (batched, "pool", 500, 16),
-        (batched, "pool", 500, 4),
         (shared, "pool", 125, 16),
         (shared, "pool", 2000, 16),
         (shared, "direct", 500, 16),

@@ -59,7 +59,7 @@ def test_published_means_are_reproduced(setting):
     assert np.mean(z > 3) <= 1 / 20
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", [name for name in SETTINGS if "select" in name or "subsample" in name])
 def test_numpy_recursion_agrees_in_law(setting):
     # One instance, many replicates: means and spreads of the logarithms.
     n, budget, last, replicates = 40, 0.1, 6, 200
@@ -79,13 +79,12 @@ def test_numpy_recursion_agrees_in_law(setting):
         assert_unbiased(z_between((actual - actual.mean(0)) ** 2, (expected - expected.mean(0)) ** 2))
 
 
-@pytest.mark.parametrize(("workflow", "last"), [("accumulate", 3), ("replace", 2)])
-def test_simulation_of_each_instance_follows_the_mean_field(workflow, last):
+def test_simulation_of_each_instance_follows_the_mean_field():
     # E[log trace] is off by less than 10 / n in these generations, and replicates scatter by 0.7 / sqrt(n)
     # (both measured with n = 125 and 500): of R replicates the bias is below 14 sqrt(R / n) standard errors.
-    n, replicates = 4000, 16
+    n, replicates, last = 4000, 10, 3
     config = Config(num_kept=n, num_generations=last)
-    build = simulation(config, workflow, True)
+    build = simulation(config, "accumulate", True)
     keys = jax.random.split(jax.random.key(1), replicates)
 
     def simulated(key, instance):
@@ -94,7 +93,7 @@ def test_simulation_of_each_instance_follows_the_mean_field(workflow, last):
 
     def theory(instance):
         t = build((keys[0], instance))
-        collapse = mean_field(instance.target, WORKFLOWS[workflow](moments_memory()), ridge=RIDGE)
+        collapse = mean_field(instance.target, WORKFLOWS["accumulate"](moments_memory()), ridge=RIDGE)
         return run(t.key, collapse, t.params, t.controls, last, t.record_fn)[1]["trace_ratio"]
 
     simulated = jax.jit(jax.vmap(jax.vmap(simulated, (None, 0)), (0, None)))

@@ -27,7 +27,7 @@ from jaxcollapse.theory.mean_field import fresh_moments, mean_field
 from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, standardise, tail_probability
 from jaxcollapse.theory.truncation import separate, truncated_moments
 from jaxcollapse.trajectory import build_collapse, run
-from jaxcollapse.transport import bures_distance
+from jaxcollapse.transport import bures
 from jaxcollapse.validation import make_controls
 from jaxcollapse.workflows import WORKFLOWS
 
@@ -130,13 +130,14 @@ def test_truncated_moments_agree_with_brute_force():
 def test_budget_one_returns_the_model():
     mean, covariance, location, factor = map(jnp.asarray, random_problem(1, 4))
     model = moments_of(mean, covariance)
-    jax.tree.map(assert_array_equal, truncated_moments(model, Target(location, factor), jnp.ones(())), model)
+    kept = jax.jit(truncated_moments)(model, Target(location, factor), jnp.ones(()))
+    jax.tree.map(assert_array_equal, kept, model)
 
 
 @pytest.mark.usefixtures("x64")
 def test_separated_coordinates_reproduce_model_and_energy():
     mean, covariance, location, factor = random_problem(2, 4)
-    frame = separate(moments_of(mean, covariance), Target(jnp.asarray(location), jnp.asarray(factor)))
+    frame = jax.jit(separate)(moments_of(mean, covariance), Target(jnp.asarray(location), jnp.asarray(factor)))
     assert_allclose(frame.basis @ frame.basis.T, covariance, rtol=1e-10, atol=1e-10)
     w = np.random.default_rng(0).standard_normal((20, 4))
     separated = ((np.asarray(frame.energy.scale) * w + np.asarray(frame.energy.offset)) ** 2).sum(1)
@@ -216,7 +217,7 @@ def test_closed_forms_agree_where_workflows_do():
 
 
 # Truth, samples a generation and replicates of the simulations below. Rare chains do not matter while T << n.
-N, FRESH, LAST, REPLICATES = 200, 100, 8, 1500
+N, FRESH, LAST, REPLICATES = 200, 100, 8, 1000
 TRUTH = np.array([1.0, -2.0]), np.array([[2.0, 0.6], [0.6, 0.5]])
 
 
@@ -301,6 +302,9 @@ def test_mean_field_without_selection_stays_at_the_truth():
     assert_allclose(state.params.covariance, covariance, rtol=1e-5)
 
 
+bures_distance = jax.jit(bures.bures_distance)
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dim", [1, 2, 6])
 def test_bures_distance_agrees_with_matrix_square_roots(dim):
@@ -327,6 +331,7 @@ def test_bures_distance_of_singular_covariances():
     assert bures_distance(point, point) == 0
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def metric(name, generated, truth):
     return METRICS[name](KEY, generated, truth)
 
@@ -368,7 +373,7 @@ def test_tail_mass_is_exact_for_gaussians():
     mean, covariance, location, factor = random_problem(6, 3)
     truth = moments_of(mean, covariance)
     assert_allclose(metric("tail_mass", truth, truth), 0.05, atol=1e-8)
-    assert_allclose(tail_mass(0.3)(KEY, truth, truth), 0.7, atol=1e-8)
+    assert_allclose(jax.jit(tail_mass(0.3))(KEY, truth, truth), 0.7, atol=1e-8)
     other = location, np.linalg.inv(factor @ factor.T + np.eye(3))
     x = draw(np.random.default_rng(0), *other, 100_000)
     outside = energies(x, mean, np.linalg.inv(np.linalg.cholesky(covariance))) > stats.chi2.ppf(0.95, 3)
