@@ -30,7 +30,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         Line2D([], [], label="mean field", **style.THEORY),
         Line2D([], [], color="0.4", linewidth=0.5, linestyle=":", label=r"$\psi = 1 - \kappa_d(\alpha)$"),
     ]
-    panels[0].legend(handles=handles, ncols=2, loc="best")
+    figure.legend(handles=handles, ncols=3, loc="outside upper center")
 
     last = table.sort_values("generation").groupby(["target", "dim", "budget"]).tail(1)
     axes = panels[2]

@@ -113,8 +113,7 @@ def check_selector(select, references, *, deterministic):
     if deterministic:
         sliced, sparse, padded = versions_of_one_measure()
         expected, scattered, filled = (
-            np.asarray(compiled(key(), data, controls(NUM_KEPT, 10)))
-            for data in (sliced, sparse, padded)
+            np.asarray(compiled(key(), data, controls(NUM_KEPT, 10))) for data in (sliced, sparse, padded)
         )
         assert_array_equal(scattered[KEPT], expected)
         assert_array_equal(filled[:10], expected)

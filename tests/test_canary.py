@@ -11,20 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracle import standard_error
 
-from jaxcollapse.base import Moments, Target
 from jaxcollapse.batches import proposals_needed, sampled, top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.memories import moments_memory
 from jaxcollapse.metrics import METRICS
 from jaxcollapse.references import all_silos
 from jaxcollapse.selectors import SELECTORS, mahalanobis
-from jaxcollapse.targets import Instance, cast, published_instance
+from jaxcollapse.targets import cast, published_instance
 from jaxcollapse.theory.mean_field import mean_field
 from jaxcollapse.trajectory import build_collapse, record_model, run
 from jaxcollapse.validation import make_controls
 from jaxcollapse.workflows import accumulate
-from oracle import standard_error
 
 SEED, BUDGET, DIM, LAST, LANES = 42, 0.05, 10, 10, 16
 # n (E[log trace] - log mean-field trace) lies between -4.5 and 0 in these generations of this instance

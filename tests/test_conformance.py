@@ -1,9 +1,9 @@
 """Every member of every registry keeps the laws."""
 
+import conformance
 import jax.numpy as jnp
 import pytest
 
-import conformance
 from jaxcollapse.base import Measure
 from jaxcollapse.generators import GENERATORS
 from jaxcollapse.measures import stack_padded

@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
+import conformance
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_conformance import silos
 
-import conformance
 from jaxcollapse.base import Generator, Measure, Moments, Workflow
 from jaxcollapse.batches import sampled
 from jaxcollapse.generators import GENERATORS
@@ -18,7 +19,6 @@ from jaxcollapse.selectors import SELECTORS, mahalanobis
 from jaxcollapse.trajectory import build_collapse, run
 from jaxcollapse.validation import make_controls
 from jaxcollapse.workflows import WORKFLOWS
-from test_conformance import silos
 
 
 class Box(NamedTuple):

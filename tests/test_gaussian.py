@@ -71,9 +71,7 @@ def test_factor_of_a_singular_matrix_is_a_root_to_rounding(dim, rank, dtype):
     assert np.isfinite(lower).all()
     assert_array_equal(lower, np.tril(lower))
     scale = np.abs(np.asarray(covariance)).max() if rank else 1
-    assert_allclose(
-        lower @ lower.T, np.asarray(covariance, np.float64), atol=10 * dim * jnp.finfo(dtype).eps * scale
-    )
+    assert_allclose(lower @ lower.T, np.asarray(covariance, np.float64), atol=10 * dim * jnp.finfo(dtype).eps * scale)
 
 
 def test_null_directions_give_zero_columns():
@@ -96,6 +94,4 @@ def test_collapsed_covariance_that_breaks_lapack_is_factored():
 def test_factor_scales(scale):
     covariance = random_covariance(np.random.default_rng(0), 4)
     lower = np.asarray(factor(jnp.asarray(covariance * scale, jnp.float32)), np.float64)
-    assert_allclose(
-        lower, np.sqrt(scale) * np.linalg.cholesky(covariance), rtol=1e-4, atol=1e-4 * np.sqrt(scale)
-    )
+    assert_allclose(lower, np.sqrt(scale) * np.linalg.cholesky(covariance), rtol=1e-4, atol=1e-4 * np.sqrt(scale))

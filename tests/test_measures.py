@@ -126,5 +126,6 @@ def test_stacked_measures_keep_their_moments():
     assert stacked.points.shape == (3, 9, 3)
     assert_array_equal(stacked.weights[0, 3:], np.zeros(6))
     assert_array_equal(stacked.points[0, 3:], np.broadcast_to(measures[0].points[0], (6, 3)))
+    moments = as_moments(stacked)
     for k, measure in enumerate(measures):
-        assert_moments(jax.tree.map(lambda leaf: leaf[k], as_moments(stacked)), as_moments(measure))
+        assert_moments(Moments(*(leaf[k] for leaf in moments)), as_moments(measure))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from oracle import assert_unbiased, z_between, z_scores
 
 from experiments.gaussian_collapse import RIDGE, SETTINGS, Config, lanes_of, simulation
 from experiments.numpy_baseline import recursion
@@ -18,7 +19,6 @@ from jaxcollapse.targets import PUBLISHED_SEEDS, published_instance
 from jaxcollapse.theory.mean_field import mean_field
 from jaxcollapse.trajectory import run
 from jaxcollapse.workflows import WORKFLOWS
-from oracle import assert_unbiased, z_between, z_scores
 
 TABLE = pd.read_csv(Path(__file__).parent / "data" / "gaussian_n500.csv", comment="#")
 

@@ -138,9 +138,7 @@ def test_mahalanobis_score_against_data_uses_their_regularised_covariance(ridge)
     centred = x - np.average(reference, axis=0, weights=mass)
     expected = -(centred @ np.linalg.inv(covariance) * centred).sum(1)
     measure = Measure(jnp.asarray(reference), jnp.asarray(mass))
-    np.testing.assert_allclose(
-        mahalanobis(ridge)(KEY, uniform_measure(jnp.asarray(x)), measure), expected, rtol=1e-10
-    )
+    np.testing.assert_allclose(mahalanobis(ridge)(KEY, uniform_measure(jnp.asarray(x)), measure), expected, rtol=1e-10)
 
 
 def test_scores_are_averaged_over_references():

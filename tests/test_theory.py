@@ -72,7 +72,7 @@ def test_energy_quantiles_of_isotropic_scores_are_chi_square_quantiles():
 
 @pytest.mark.usefixtures("x64")
 def test_tail_probability_of_isotropic_scores_is_that_of_chi_square():
-    energy, dim, budget, threshold = chi_square_cases(offsets=(0, 3))
+    energy, _, budget, threshold = chi_square_cases(offsets=(0, 3))
 
     @jax.jit
     @jax.vmap
@@ -184,7 +184,7 @@ def test_finite_exponent_tends_to_the_exponent_at_rate_one_over_n():
 def test_finite_exponent_agrees_with_sampled_thresholds():
     n, dim, num_draws = 20, 4, 200_000
     p = np.random.default_rng(0).beta(n + 1, 80 - n, num_draws)
-    shrinkage = (1 - 1 / n) * stats.chi2.cdf(stats.chi2.ppf(p, dim), dim + 2) / p
+    shrinkage = stats.chi2.cdf(stats.chi2.ppf(p, dim), dim + 2) / p
     assert_unbiased(z_scores(1 - shrinkage, psi_finite(dim, 0.25, n)))
 
 
@@ -360,7 +360,7 @@ def test_dispersion_is_the_mean_squared_distance_of_two_draws():
 def test_moment_metrics_compare_means_and_traces():
     mean, covariance, location, factor = random_problem(5, 3)
     truth = moments_of(mean, covariance)
-    model = moments_of(mean + [1.0, 2.0, 3.0], covariance / 4)
+    model = moments_of(mean + np.arange(1, 4), covariance / 4)
     assert_allclose(metric("trace_ratio", model, truth), 0.25, rtol=1e-12)
     assert_allclose(metric("mean_error", model, truth), 14, rtol=1e-12)
     target = Target(jnp.asarray(location), jnp.asarray(factor))

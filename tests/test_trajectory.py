@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from oracle import random_problem
 
 from jaxcollapse.base import Moments, Target
 from jaxcollapse.batches import proposals_needed, sampled, top_of_gaussian
@@ -17,7 +18,6 @@ from jaxcollapse.theory.mean_field import mean_field
 from jaxcollapse.trajectory import advance, build_collapse, record_model, run, start
 from jaxcollapse.validation import make_controls
 from jaxcollapse.workflows import WORKFLOWS
-from oracle import random_problem
 
 KEY, NUM_KEPT, DIM = jax.random.key(3), 12, 2
 
@@ -42,10 +42,8 @@ def record(key, state, info):
 
 def simulation(workflow, truth, target, num_generations=6, direct=False):
     """Compose a small simulation of one workflow."""
-    if direct:
-        batch_fn = top_of_gaussian(target, proposals_needed(NUM_KEPT, 0.2, DIM))
-    else:
-        batch_fn = top(target, NUM_KEPT, 60)
+    num_proposals = proposals_needed(NUM_KEPT, 0.2, DIM)
+    batch_fn = top_of_gaussian(target, num_proposals) if direct else top(target, NUM_KEPT, 60)
     buffered = workflow == "accumulate_subsample"
     memory = buffer_memory(NUM_KEPT * num_generations, NUM_KEPT) if buffered else moments_memory()
 
@@ -108,23 +106,30 @@ def axes(num_seeds, budgets=(0.2, 0.5)):
     return {"controls": stack_controls(budgets), "key": jax.random.split(KEY, num_seeds)}
 
 
-def test_a_sweep_in_chunks_is_the_sweep_bit_for_bit():
+def small_sweep(direct, num_generations, **chunks):
     truth, target = problem()
 
     def build(controls, key):
-        collapse = simulation("accumulate", truth, target, direct=True)
+        collapse = simulation("accumulate", truth, target, direct=direct)
         return Trajectory(key, collapse, truth, controls, record)
 
-    whole = complete(sweep(build, axes(3), 5))
-    chunks = list(sweep(build, axes(3), 5, chunk_size=2))
+    return list(sweep(build, axes(3), num_generations, **chunks))
+
+
+def test_a_sweep_in_chunks_is_the_sweep_bit_for_bit():
+    whole, chunks = small_sweep(True, 5), small_sweep(True, 5, chunk_size=2)
     # Chunks have one size: what is computed beyond the last generation is dropped.
     assert [int(progress.generation) for progress in chunks] == [0, 2, 4, 5]
-    assert_same_bits(chunks[-1].history, whole)
-    assert whole["model"].mean.shape == (2, 3, 6, DIM)
-    # From the leaves of any earlier progress, as a checkpoint stores them, the rest is the same.
+    assert_same_bits(chunks[-1].history, whole[-1].history)
+    assert chunks[-1].history["model"].mean.shape == (2, 3, 6, DIM)
+
+
+def test_a_resumed_sweep_is_the_sweep_bit_for_bit():
+    chunks = small_sweep(False, 6, chunk_size=2)
+    # As a checkpoint stores them.
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(chunks[1])]
-    resumed = list(sweep(build, axes(3), 5, chunk_size=2, resume=leaves))
-    assert [int(progress.generation) for progress in resumed] == [2, 4, 5]
+    resumed = small_sweep(False, 6, chunk_size=2, resume=leaves)
+    assert [int(progress.generation) for progress in resumed] == [2, 4, 6]
     assert_same_bits(resumed[-1], chunks[-1])
 
 

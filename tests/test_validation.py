@@ -82,11 +82,9 @@ def test_matrices_that_are_no_covariance_are_refused(covariance, message):
 def test_unknown_names_are_refused_with_the_nearest_known():
     known = {"replace": 0, "accumulate": 1}
     check_names("workflow", ["replace", "accumulate"], known)
-    with refuses(
-        "workflow 'acumulate' is not known: choose from accumulate, replace; did you mean 'accumulate'?"
-    ):
+    with refuses("workflow 'acumulate' is not known: choose from accumulate, replace; did you mean 'accumulate'?"):
         check_names("workflow", ["replace", "acumulate"], known)
-    with pytest.raises(ValueError, match="choose from accumulate, replace$"):
+    with pytest.raises(ValueError, match=r"choose from accumulate, replace$"):
         check_names("workflow", ["zzz"], known)
 
 

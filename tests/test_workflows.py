@@ -26,8 +26,7 @@ FRESH = RNG.standard_normal((NUM_STEPS, NUM_FRESH, 2)).astype(np.float32) + 5
 def run_steps(workflow, fresh=FRESH):
     """Give every training set of a workflow fed with the batches in turn."""
     batches = [
-        Measure(jnp.asarray(pool), jnp.asarray(kept, jnp.float32))
-        for pool, kept in zip(POOLS, KEPT, strict=True)
+        Measure(jnp.asarray(pool), jnp.asarray(kept, jnp.float32)) for pool, kept in zip(POOLS, KEPT, strict=True)
     ]
     state, trainings = workflow.init(batches[0]), []
     for t, batch in enumerate(batches):

@@ -36,10 +36,11 @@ def psi(dim: int, budget: float) -> float:
 def psi_finite(dim: int, budget: float, num_kept: int) -> float:
     r"""Compute the exponent at n kept samples a generation.
 
-    .. math:: \psi_n = 1 - (1 - 1/n) \, E[\kappa_d(p)], \qquad p \sim \mathrm{Beta}(n + 1, N - n).
+    .. math:: \psi_n = 1 - E[\kappa_d(p)], \qquad p \sim \mathrm{Beta}(n + 1, N - n).
 
-    Given the energy of the first rejected candidate the kept ones are independent truncated draws, and
-    maximum likelihood shrinks their covariance by 1 - 1/n; the other fluctuations are summable. Derived here.
+    Given the energy of the first rejected candidate the kept ones are independent truncated draws. What maximum
+    likelihood takes from a batch's covariance, a share 1/n, accumulation returns as the scatter of the batch means;
+    the other fluctuations are summable. Derived here.
 
     Args:
         dim: d.
@@ -50,4 +51,4 @@ def psi_finite(dim: int, budget: float, num_kept: int) -> float:
     levels = (np.arange(4096) + 0.5) / 4096
     p = scipy.stats.beta.ppf(levels, num_kept + 1, num_candidates - num_kept)
     shrinkage = scipy.stats.chi2.cdf(scipy.stats.chi2.ppf(p, dim), dim + 2) / p
-    return float(1 - (1 - 1 / num_kept) * shrinkage.mean())
+    return float(1 - shrinkage.mean())
