@@ -46,7 +46,7 @@ class Config(Settings):
     """Seeds of the instances."""
     num_replicates: int = 64
     """Independent simulations of each instance."""
-    replace_num_samples: tuple[int, ...] = (8, 16, 32, 64)
+    replace_num_samples: tuple[int, ...] = (16, 32, 64, 128)
     """Samples n of each generation without selection, in two dimensions."""
     replace_replicates: int = 2000
     """Independent simulations without selection."""
