@@ -18,7 +18,8 @@ def test_digits_are_scaled_images(digits):
     raw = sklearn.datasets.load_digits()
     assert digits.points.shape == (1797, 64)
     assert digits.points.dtype == np.float32
-    assert digits.points.min() == -1 and digits.points.max() == 1
+    assert digits.points.min() == -1
+    assert digits.points.max() == 1
     np.testing.assert_array_equal((digits.points + 1) * 8, raw.images.reshape(1797, 64))
     np.testing.assert_array_equal(digits.labels, raw.target)
 
@@ -32,9 +33,7 @@ def test_pca_agrees_with_scikit_learn(digits, num_components):
     signs = np.sign(np.sum(pca.components * oracle.components_, axis=1, keepdims=True))
     np.testing.assert_allclose(pca.components, signs * oracle.components_, atol=1e-4)
     np.testing.assert_allclose(pca.variances, oracle.explained_variance_ * 1796 / 1797, rtol=1e-4)
-    np.testing.assert_allclose(
-        pca.variances / pca.total_variance, oracle.explained_variance_ratio_, rtol=1e-4
-    )
+    np.testing.assert_allclose(pca.variances / pca.total_variance, oracle.explained_variance_ratio_, rtol=1e-4)
     features = project(pca, digits.points)
     np.testing.assert_allclose(features, signs.T * oracle.transform(digits.points), atol=1e-4)
     np.testing.assert_allclose(

@@ -98,10 +98,7 @@ def test_imports_point_one_way(package):
     modules = [name for name in SOURCES if inside(name, [package])]
     assert modules
     wrong = {
-        f"{name} reaches {other}"
-        for name in modules
-        for other in reached(name)
-        if inside(other, FORBIDDEN[package])
+        f"{name} reaches {other}" for name in modules for other in reached(name) if inside(other, FORBIDDEN[package])
     }
     assert not wrong
 
@@ -131,12 +128,7 @@ def test_library_does_not_print():
 def test_library_touches_files_and_clocks_in_few_places():
     modules = [name for name in LIBRARY if not inside(name, MAY_TOUCH_FILES)]
     wrong = [f"{name}, line {line}" for name in modules for line, names in calls(name) if names & FILE_CALLS]
-    wrong += [
-        f"{name} imports {other}"
-        for name in modules
-        for other in imports(name)
-        if inside(other, FILE_MODULES)
-    ]
+    wrong += [f"{name} imports {other}" for name in modules for other in imports(name) if inside(other, FILE_MODULES)]
     assert not wrong
 
 

@@ -73,9 +73,7 @@ def test_dirichlet_shares_follow_their_law(alpha):
     margin = stats.beta(alpha, (num_silos - 1) * alpha)
     fourth = margin.expect(lambda x: (x - mean) ** 4)
     z_mean = (p.mean(axis=0) - mean) / math.sqrt(variance / num_classes)
-    z_variance = (np.mean((p - mean) ** 2, axis=0) - variance) / math.sqrt(
-        (fourth - variance**2) / num_classes
-    )
+    z_variance = (np.mean((p - mean) ** 2, axis=0) - variance) / math.sqrt((fourth - variance**2) / num_classes)
     assert np.abs(z_mean).max() < 4
     assert np.abs(z_variance).max() < 4
 
@@ -209,16 +207,14 @@ def test_exdir_rejects_class_counts(classes_per_silo):
 
 
 def test_exdir_rejects_too_few_places():
-    with pytest.raises(ValueError, match="num_silos = 4 with classes_per_silo = 2, .*impossible; raise"):
+    with pytest.raises(ValueError, match=r"num_silos = 4 with classes_per_silo = 2, .*impossible; raise"):
         exdir(num_silos=4)
 
 
 def test_class_draws_are_bounded(monkeypatch):
     monkeypatch.setattr(silos, "MAX_CLASS_DRAWS", 100)
     labels = np.repeat(np.arange(30), 20)
-    with pytest.raises(
-        ValueError, match="each of 30 classes in at least 1 silos: not met in 100 draws; raise"
-    ):
+    with pytest.raises(ValueError, match="each of 30 classes in at least 1 silos: not met in 100 draws; raise"):
         exdir(labels=labels, num_silos=30, classes_per_silo=1)
 
 
