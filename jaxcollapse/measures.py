@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcollapse.base import Data, Measure, Moments
 
 
-def uniform_measure(points: Float[Array, "n d"]) -> Measure:
+def uniform_measure(points: Float[Array | np.ndarray, "n d"]) -> Measure:
     """Give every point mass one."""
     points = jnp.asarray(points)
     return Measure(points, jnp.ones(points.shape[:-1], points.dtype))
