@@ -120,7 +120,7 @@ def _threshold(
     grid = jnp.append(0, tilts(dtype))
     tilt = grid[jnp.argmin(log_laplace(energy, grid) + grid * quantile)]
     everything = (rest == 0) | (energy.scale.max() == 0)
-    return jnp.where(everything, jnp.inf, quantile), jnp.where(everything, 0, tilt)
+    return jnp.where(everything, jnp.finfo(dtype).max, quantile), jnp.where(everything, 0, tilt)
 
 
 def _gamma(normal: Float[Array, " m"], uniform: Float[Array, " m"], shape: Float[Array, ""]) -> Float[Array, ""]:

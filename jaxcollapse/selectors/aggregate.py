@@ -20,8 +20,8 @@ def keep_highest(
     """
     score = jnp.where(pool.weights > 0, score, -jnp.inf)
     _, index = jax.lax.top_k(score, min(max_kept, score.shape[-1]))
-    kept = (jnp.arange(index.shape[-1]) < num_kept).astype(pool.weights.dtype)
-    return jnp.zeros_like(pool.weights).at[index].set(kept)
+    kept = (jnp.arange(index.shape[-1]) < num_kept) & (pool.weights[index] > 0)
+    return jnp.zeros_like(pool.weights).at[index].set(kept.astype(pool.weights.dtype))
 
 
 def top_budget(max_kept: int) -> AggregateFn:
