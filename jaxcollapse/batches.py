@@ -60,6 +60,9 @@ def top_of_gaussian(target: Target, num_proposals: int) -> BatchFn:
     2. a truncated draw is a draw from the Gaussian tilted by :math:`\exp(-z e)`, accepted inside the
        region with probability :math:`\exp(z (e - q))`. The best z minimises :math:`K(z) + zq`.
 
+    In float32 the model's spread must stay above 1e-6 of its distance to the target: below, energy and
+    threshold cancel and fewer points are kept. `sampled` has no such limit.
+
     Args:
         target: of the verifier.
         num_proposals: static number of tilted draws; `proposals_needed` tells how many make a shortage
