@@ -22,8 +22,8 @@ from jaxcollapse.batches import proposals_needed
 from jaxcollapse.sweep import complete, sweep
 from jaxcollapse.trajectory import run
 
-SELECTED = "accumulate+select"
-CONSTANT_MEMORY = tuple(name for name in SETTINGS if "subsample" not in name)
+PROGRAMS = ("without selection", "with selection")
+CONSTANT_MEMORY = ("replace", "accumulate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Benchmark:
     repeats: int = 3
     """Runs of compiled programs; the median is printed."""
     peak_memory: Literal["no", "direct", "pool"] = "no"
-    """Only run the settings of constant memory with this sampler, and print the peak in MB."""
+    """Only run the workflows of constant memory with this sampler, and print the peak in MB."""
 
     def config(self, sampler: Literal["direct", "pool"]) -> Config:
         """Describe the experiment that is timed."""
@@ -66,13 +66,16 @@ def numpy_seconds(benchmark: Benchmark) -> dict[str, float]:
         for seed in config.seeds:
             recursion(setting, seed, config.num_kept, config.budget, config.num_generations, config.dim)
 
-    return {setting: seconds(lambda setting=setting: call(setting)) for setting in SETTINGS}
+    times = dict.fromkeys(PROGRAMS, 0.0)
+    for setting in SETTINGS:
+        times[PROGRAMS["select" in setting]] += seconds(lambda setting=setting: call(setting))
+    return times
 
 
-def compiled(benchmark: Benchmark, sampler, setting: str) -> Callable[[], object]:
-    """Trace and compile one setting over all instances, and return a call that runs it."""
+def compiled(benchmark: Benchmark, sampler, name: str) -> Callable[[], object]:
+    """Trace and compile three settings over all instances, and return a call that runs them."""
     config = benchmark.config(sampler)
-    build = simulation(config, *SETTINGS[setting])
+    build = simulation(config, selected=name == "with selection")
     lanes = lanes_of(config, jnp.float32)
 
     def trajectory(lane):
@@ -84,7 +87,7 @@ def compiled(benchmark: Benchmark, sampler, setting: str) -> Callable[[], object
 
 
 def random_numbers(benchmark: Benchmark, sampler) -> Callable[[], object]:
-    """Compile a scan that only draws the random numbers of one selected setting."""
+    """Compile a scan that only draws the random numbers of the settings with selection."""
     config = benchmark.config(sampler)
     if sampler == "direct":
         num_candidates = proposals_needed(config.num_kept, config.budget, config.dim)
@@ -107,31 +110,30 @@ def random_numbers(benchmark: Benchmark, sampler) -> Callable[[], object]:
 
 
 def library_seconds(benchmark: Benchmark, sampler) -> tuple[dict[str, float], float, float]:
-    """Time every setting compiled, all six from nothing on two threads, and the random numbers of one."""
+    """Time both programs compiled, all six settings from nothing on two threads, and the random numbers alone."""
     programs = {}
 
+    def compile_and_run(name):
+        programs[name] = compiled(benchmark, sampler, name)
+        programs[name]()
+
     def everything():
-        with ThreadPoolExecutor(2) as pool:
-
-            def compile_and_run(setting):
-                programs[setting] = compiled(benchmark, sampler, setting)
-                programs[setting]()
-
-            list(pool.map(compile_and_run, SETTINGS))
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(compile_and_run, PROGRAMS))
 
     whole = seconds(everything)
-    draws = random_numbers(benchmark, sampler)
-    times = {setting: [] for setting in (*SETTINGS, "draws")}
+    programs["random numbers"] = random_numbers(benchmark, sampler)
+    times = {name: [] for name in programs}
     for _ in range(benchmark.repeats):
-        for setting, program in programs.items():
-            times[setting].append(seconds(program))
-        times["draws"].append(seconds(draws))
+        for name, program in programs.items():
+            times[name].append(seconds(program))
     medians = {name: statistics.median(values) for name, values in times.items()}
-    return {s: medians[s] for s in SETTINGS}, whole, medians["draws"]
+    draws = medians.pop("random numbers")
+    return medians, whole, draws
 
 
 def peak_memory(num_generations: int, sampler: str) -> float:
-    """Run the settings of constant memory in a process of their own and read its peak, in MB."""
+    """Run the workflows of constant memory in a process of their own and read its peak, in MB."""
     arguments = ["--num-generations", str(num_generations), "--peak-memory", sampler]
     command = [sys.executable, "-m", "experiments.benchmark", *arguments]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -143,9 +145,9 @@ def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     if benchmark.peak_memory != "no":
         config = benchmark.config(benchmark.peak_memory)
-        for setting in CONSTANT_MEMORY:
-            axes = {"seed": lanes_of(config, jnp.float32)}
-            complete(sweep(simulation(config, *SETTINGS[setting]), axes, config.num_generations))
+        axes = {"seed": lanes_of(config, jnp.float32)}
+        for selected in (False, True):
+            complete(sweep(simulation(config, CONSTANT_MEMORY, selected=selected), axes, config.num_generations))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
 
@@ -153,8 +155,8 @@ def main() -> None:
     direct, direct_whole, direct_draws = library_seconds(benchmark, "direct")
     pool, pool_whole, pool_draws = library_seconds(benchmark, "pool")
     table = Table(
-        "setting", "NumPy", "direct", "ratio", "pool", "ratio",
-        title=f"seconds, ten instances, n = {benchmark.num_kept}, budget {benchmark.budget:g}, "
+        "", "NumPy", "direct", "ratio", "pool", "ratio",
+        title=f"seconds, three workflows, ten instances, n = {benchmark.num_kept}, budget {benchmark.budget:g}, "
         f"{benchmark.num_generations} generations, jax {jax.__version__}",
     )  # fmt: skip
 
@@ -164,15 +166,15 @@ def main() -> None:
             f"{second:.2f}", f"{reference / second:.1f}x",
         )  # fmt: skip
 
-    for setting in SETTINGS:
-        row(setting, baseline[setting], direct[setting], pool[setting])
+    for name in PROGRAMS:
+        row(name, baseline[name], direct[name], pool[name])
     total = sum(baseline.values())
     row("all, compiled", total, sum(direct.values()), sum(pool.values()))
     row("all, with compilation", total, direct_whole, pool_whole)
     table.add_row(
-        f"random numbers, {SELECTED}", "",
-        f"{direct_draws:.2f}", f"{direct_draws / direct[SELECTED]:.0%}",
-        f"{pool_draws:.2f}", f"{pool_draws / pool[SELECTED]:.0%}",
+        "random numbers of selection", "",
+        f"{direct_draws:.2f}", f"{direct_draws / direct['with selection']:.0%}",
+        f"{pool_draws:.2f}", f"{pool_draws / pool['with selection']:.0%}",
     )  # fmt: skip
     console = Console(width=110)
     console.print(table)
@@ -180,7 +182,7 @@ def main() -> None:
     for sampler in ("direct", "pool"):
         few, many = peak_memory(short, sampler), peak_memory(long, sampler)
         console.print(
-            f"peak memory of the settings of constant memory, {sampler}: {few:.0f} MB for {short} generations, "
+            f"peak memory of the workflows of constant memory, {sampler}: {few:.0f} MB for {short} generations, "
             f"{many:.0f} MB for {long} ({many / few - 1:+.1%})"
         )
 

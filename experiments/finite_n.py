@@ -72,7 +72,7 @@ def selected(config: Config, parts: Parts) -> xr.Dataset:
     for n in config.num_kept:
 
         def build(instance, replicate, n=n) -> Trajectory:
-            batch_fn = top_of_gaussian(instance.target, proposals_needed(n, config.budget, config.dim))
+            batch_fn = top_of_gaussian(instance.target, n, proposals_needed(n, config.budget, config.dim))
             collapse = build_collapse(gaussian(RIDGE), batch_fn, accumulate(moments_memory()))
             record = record_model({"trace_ratio": trace_ratio}, instance.truth)
             return Trajectory(replicate, collapse, instance.truth, make_controls(n, config.budget), record)

@@ -1,6 +1,7 @@
 """Collapse of a Gaussian with and without biased selection, on the published problem instances."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -19,21 +20,15 @@ from jaxcollapse.selectors import SELECTORS, keep_all, mahalanobis
 from jaxcollapse.sweep import Trajectory
 from jaxcollapse.targets import PUBLISHED_SEEDS, Instance, cast, published_instance, stack
 from jaxcollapse.theory.closed_forms import CLOSED_FORMS
-from jaxcollapse.theory.mean_field import mean_field
-from jaxcollapse.trajectory import build_collapse, record_model
+from jaxcollapse.theory.mean_field import kept_moments, limit
+from jaxcollapse.trajectory import record_model, record_side_by_side, side_by_side
 from jaxcollapse.validation import check_fit, check_range, make_controls
 from jaxcollapse.workflows import WORKFLOWS
 
 NAME = "gaussian_collapse"
 RIDGE = 1e-6
-SETTINGS = {
-    "replace": ("replace", False),
-    "replace+select": ("replace", True),
-    "accumulate": ("accumulate", False),
-    "accumulate+select": ("accumulate", True),
-    "accumulate_subsample": ("accumulate_subsample", False),
-    "accumulate_subsample+select": ("accumulate_subsample", True),
-}
+SAMPLED = ("replace", "accumulate", "accumulate_subsample")
+SETTINGS = tuple(w + suffix for w in SAMPLED for suffix in ("", "+select"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,53 +64,46 @@ def record(instance: Instance):
     return record_model(metrics, instance.truth)
 
 
-def simulation(config: Config, workflow: str, selected: bool):
-    """Make the builder of one setting's trajectories."""
+def simulation(config: Config, names: Sequence[str] = SAMPLED, *, selected: bool):
+    """Make the builder of trajectories with or without selection, under some workflows side by side."""
     n, budget = config.num_kept, config.budget if selected else 1.0
     controls = make_controls(n, budget)
-    memory = buffer_memory(n * config.num_generations, n) if workflow == "accumulate_subsample" else moments_memory()
+    moments, buffer = moments_memory(), buffer_memory(n * config.num_generations, n)
+    workflows = [WORKFLOWS[w](buffer if w == "accumulate_subsample" else moments) for w in names]
 
     def build(seed) -> Trajectory:
         key, instance = seed
         if selected and config.sampler == "direct":
-            batch_fn = top_of_gaussian(instance.target, proposals_needed(n, budget, config.dim))
+            batch_fn = top_of_gaussian(instance.target, n, proposals_needed(n, budget, config.dim))
         else:
             silos = jax.tree.map(lambda x: x[None], instance.target)
             select = SELECTORS["top"](mahalanobis(), n) if selected else keep_all
             batch_fn = sampled(gaussian(), select, all_silos(), silos, round(n / budget))
-        collapse = build_collapse(gaussian(RIDGE), batch_fn, WORKFLOWS[workflow](memory))
-        return Trajectory(key, collapse, instance.truth, controls, record(instance))
+        collapse = side_by_side(gaussian(RIDGE), batch_fn, workflows)
+        return Trajectory(key, collapse, instance.truth, controls, record_side_by_side(record(instance)))
 
     return build
 
 
-def mean_field_histories(config: Config, parts: Parts) -> dict[str, dict[str, np.ndarray]]:
-    """Run the mean field of every selected workflow; a subsample of infinitely many points is all of them."""
+def prediction(config: Config):
+    """Make the builder of mean fields, under all workflows side by side."""
     controls = make_controls(config.num_kept, config.budget)
+    workflows = [WORKFLOWS[limit(w)](moments_memory()) for w in SAMPLED]
 
-    def builder(workflow):
-        def build(seed) -> Trajectory:
-            key, instance = seed
-            collapse = mean_field(instance.target, WORKFLOWS[workflow](moments_memory()), ridge=RIDGE)
-            return Trajectory(key, collapse, instance.truth, controls, record(instance))
+    def build(seed) -> Trajectory:
+        key, instance = seed
+        collapse = side_by_side(gaussian(RIDGE), kept_moments(instance.target), workflows)
+        return Trajectory(key, collapse, instance.truth, controls, record_side_by_side(record(instance)))
 
-        return build
-
-    with jax.enable_x64(True):
-        lanes = {"seed": lanes_of(config, jnp.float64)}
-        histories = {
-            name: parts.sweep(f"{name} (mean field)", builder(name), lanes, config.num_generations)
-            for name in ("replace", "accumulate")
-        }
-    return histories | {"accumulate_subsample": histories["accumulate"]}
+    return build
 
 
-def closed_form_history(config: Config, workflow: str) -> dict[str, np.ndarray]:
+def closed_forms(config: Config) -> dict[str, np.ndarray]:
     """Evaluate the expectations without selection; the expected Bures distance has no closed form."""
     instances = stack([published_instance(seed, config.dim) for seed in config.seeds])
-    variance = CLOSED_FORMS[workflow](config.num_kept, config.num_generations)
-    total = np.trace(instances.truth.covariance, axis1=-2, axis2=-1)[:, None]
-    bias = np.sum((instances.truth.mean - instances.target.location) ** 2, axis=-1)[:, None]
+    variance = np.stack([CLOSED_FORMS[w](config.num_kept, config.num_generations) for w in SAMPLED], axis=-1)
+    total = np.trace(instances.truth.covariance, axis1=-2, axis2=-1)[:, None, None]
+    bias = np.sum((instances.truth.mean - instances.target.location) ** 2, axis=-1)[:, None, None]
     mean_error = (1 - variance) * total
     return {
         "trace_ratio": np.broadcast_to(variance, mean_error.shape),
@@ -137,16 +125,24 @@ def run(config: Config, parts: Parts) -> Output:
     check_fit(config.num_kept, config.dim)
     make_controls(config.num_kept, config.budget)
     lanes = {"seed": lanes_of(config, jnp.float32)}
-    mean_fields = mean_field_histories(config, parts)
-    datasets = []
-    for setting, (workflow, selected) in SETTINGS.items():
-        build = simulation(config, workflow, selected)
-        simulated = parts.sweep(setting, build, lanes, config.num_generations)
-        theory = mean_fields[workflow] if selected else closed_form_history(config, workflow)
-        coords = {"seed": list(config.seeds), "generation": np.arange(config.num_generations + 1)}
-        pair = [frame(h, ("seed", "generation"), coords) for h in (simulated, theory)]
-        datasets.append(xr.concat(pair, pd.Index(["simulation", "theory"], name="source")))
-    arrays = xr.concat(datasets, pd.Index(list(SETTINGS), name="setting"))
+    with jax.enable_x64(True):
+        exact_lanes = {"seed": lanes_of(config, jnp.float64)}
+        mean_fields = parts.sweep("mean field", prediction(config), exact_lanes, config.num_generations)
+    random, selected = (
+        parts.sweep(name, simulation(config, selected=selected), lanes, config.num_generations)
+        for name, selected in (("without selection", False), ("with selection", True))
+    )
+    coords = {
+        "seed": list(config.seeds),
+        "generation": np.arange(config.num_generations + 1),
+        "workflow": list(SAMPLED),
+    }
+    settings = {}
+    for suffix, *pair in (("", random, closed_forms(config)), ("+select", selected, mean_fields)):
+        sources = [frame(history, tuple(coords), coords) for history in pair]
+        both = xr.concat(sources, pd.Index(["simulation", "theory"], name="source"))
+        settings |= {w + suffix: both.sel(workflow=w, drop=True) for w in SAMPLED}
+    arrays = xr.concat([settings[name] for name in SETTINGS], pd.Index(list(SETTINGS), name="setting"))
     final = arrays.trace_ratio.isel(generation=-1).mean("seed")
     summary = {
         setting: {source: float(final.sel(setting=setting, source=source)) for source in ("simulation", "theory")}

@@ -75,7 +75,7 @@ def simulate(config: Config, parts: Parts, dim: int, *, exact: bool) -> xr.Datas
         if exact:
             collapse = mean_field(target, workflow)
         else:
-            collapse = build_collapse(gaussian(), top_of_gaussian(target, num_proposals), workflow)
+            collapse = build_collapse(gaussian(), top_of_gaussian(target, config.num_kept, num_proposals), workflow)
         metrics = {"trace_ratio": trace_ratio, "target_distance": target_distance(target)}
         if exact:
             metrics["effective_rank"] = effective_rank

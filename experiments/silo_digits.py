@@ -24,8 +24,8 @@ from jaxcollapse.silos import dirichlet_split, exdir_split, stack_silos
 from jaxcollapse.sweep import Trajectory
 from jaxcollapse.targets import cast, fit_target, stack
 from jaxcollapse.theory.closed_forms import CLOSED_FORMS
-from jaxcollapse.theory.mean_field import fresh_moments, mean_field
-from jaxcollapse.trajectory import build_collapse, record_model
+from jaxcollapse.theory.mean_field import fresh_moments, kept_moments, limit
+from jaxcollapse.trajectory import record_model, record_side_by_side, side_by_side
 from jaxcollapse.validation import check_budget, check_fit, check_range, make_controls
 from jaxcollapse.workflows import WORKFLOWS
 
@@ -89,11 +89,12 @@ def controls(config: Config, budget: float | None = None):
     return make_controls(config.num_kept, budget or config.budget, num_fresh)
 
 
-def simulation(config: Config, real: Measure, workflow: str) -> Callable[..., Trajectory]:
-    """Make the builder of one workflow's trajectories; without a verifier nothing is selected."""
+def simulation(config: Config, real: Measure) -> Callable[..., Trajectory]:
+    """Make the builder of trajectories, all workflows side by side; without a verifier nothing is selected."""
     n, truth = config.num_kept, as_moments(real)
     max_fresh = max(int(controls(config).num_fresh), 1)
-    memory = buffer_memory(n * config.num_generations, n) if workflow == "accumulate_subsample" else moments_memory()
+    moments, buffer = moments_memory(), buffer_memory(n * config.num_generations, n)
+    workflows = [make(buffer if name == "accumulate_subsample" else moments) for name, make in WORKFLOWS.items()]
 
     def draw_real(key, controls) -> Measure:
         index = jax.random.randint(key, (max_fresh,), 0, real.points.shape[0])
@@ -106,18 +107,18 @@ def simulation(config: Config, real: Measure, workflow: str) -> Callable[..., Tr
         silos = jax.tree.map(lambda x: x[None], verifier)
         num_candidates = n if verifier is None else round(n / config.budget)
         batch_fn = sampled(gaussian(), select, all_silos(), silos, num_candidates)
-        collapse = build_collapse(gaussian(), batch_fn, WORKFLOWS[workflow](memory), draw_real)
+        collapse = side_by_side(gaussian(), batch_fn, workflows, draw_real)
         return Trajectory(seed, collapse, truth, knobs, record(truth, verifier))
 
     return build
 
 
-def prediction(config: Config, truth: Moments, workflow: str) -> Callable[..., Trajectory]:
-    """Make the builder of one workflow's mean field; infinitely many subsampled points are all points."""
-    limit = "accumulate" if workflow == "accumulate_subsample" else workflow
+def prediction(config: Config, truth: Moments) -> Callable[..., Trajectory]:
+    """Make the builder of mean fields, all workflows side by side."""
+    workflows = [WORKFLOWS[limit(name)](moments_memory()) for name in WORKFLOWS]
 
     def build(verifier: Target) -> Trajectory:
-        collapse = mean_field(verifier, WORKFLOWS[limit](moments_memory()), fresh_moments(truth))
+        collapse = side_by_side(gaussian(), kept_moments(verifier), workflows, fresh_moments(truth))
         return Trajectory(jax.random.key(0), collapse, truth, controls(config), record(truth, verifier))
 
     return build
@@ -128,15 +129,19 @@ def record(truth: Moments, verifier: Target | None):
     metrics = {name: METRICS[name] for name in RECORDED}
     if verifier is not None:
         metrics["target_distance"] = target_distance(verifier)
-    return record_model(metrics, truth)
+    return record_side_by_side(record_model(metrics, truth))
 
 
-def without_verifier(config: Config, truth: Moments, workflow: str) -> xr.Dataset:
-    """Evaluate the closed form of random selection."""
-    arguments = (int(controls(config).num_fresh),) if workflow == "fresh_mix" else ()
-    variance = CLOSED_FORMS[workflow](config.num_kept, config.num_generations, *arguments)
+def without_verifier(config: Config, truth: Moments) -> xr.Dataset:
+    """Evaluate the closed forms of random selection."""
+    arguments = {"fresh_mix": (int(controls(config).num_fresh),)}
+    variance = np.stack(
+        [f(config.num_kept, config.num_generations, *arguments.get(name, ())) for name, f in CLOSED_FORMS.items()],
+        axis=-1,
+    )
     total = float(jnp.trace(truth.covariance))
-    return xr.Dataset({"trace_ratio": ("generation", variance), "mean_error": ("generation", (1 - variance) * total)})
+    dims = ("generation", "workflow")
+    return xr.Dataset({"trace_ratio": (dims, variance), "mean_error": (dims, (1 - variance) * total)})
 
 
 def run(config: Config, parts: Parts) -> Output:
@@ -157,44 +162,26 @@ def run(config: Config, parts: Parts) -> Output:
         "verifier": list(VERIFIERS),
         "seed": seeds,
         "generation": np.arange(config.num_generations + 1),
+        "workflow": list(WORKFLOWS),
     }
 
-    datasets = []
-    for workflow in WORKFLOWS:
-        build = simulation(config, real, workflow)
+    def sweep(name, build, **axes) -> xr.Dataset:
+        dims = (*axes, "generation", "workflow")
+        history = parts.sweep(name, build, axes, config.num_generations)
+        return frame(history, dims, {d: coords[d] for d in dims})
 
-        def sweep(name, build, *dims, workflow=workflow, **axes) -> xr.Dataset:
-            history = parts.sweep(f"{workflow}, {name}", build, axes, config.num_generations)
-            return frame(history, (*dims, "generation"), {d: coords[d] for d in (*dims, "generation")})
+    def of_verifier(build) -> Callable[..., Trajectory]:
+        return lambda split, verifier, **seed: build(*seed.values(), jax.tree.map(lambda x: x[verifier], split))
 
-        def verified(split, verifier, seed, build=build) -> Trajectory:
-            return build(seed, jax.tree.map(lambda x: x[verifier], split))
-
-        random = sweep("random", build, "seed", seed=keys)
-        selected = sweep(
-            "verified",
-            verified,
-            "split",
-            "verifier",
-            "seed",
-            split=targets,
-            verifier=jnp.arange(2),
-            seed=keys,
-        )
-        with jax.enable_x64(True):
-            predict = prediction(config, cast(truth, jnp.float64), workflow)
-            exact = sweep(
-                "mean field",
-                lambda split, verifier, predict=predict: predict(jax.tree.map(lambda x: x[verifier], split)),
-                "split",
-                "verifier",
-                split=cast(exact_targets, jnp.float64),
-                verifier=jnp.arange(2),
-            )
-        theory = with_random(exact, without_verifier(config, truth, workflow))
-        pair = [with_random(selected, random), theory.expand_dims(seed=seeds)]
-        datasets.append(xr.concat(pair, pd.Index(["simulation", "theory"], name="source")))
-    arrays = xr.concat(datasets, pd.Index(list(WORKFLOWS), name="workflow"))
+    build = simulation(config, real)
+    random = sweep("random", build, seed=keys)
+    selected = sweep("verified", of_verifier(build), split=targets, verifier=jnp.arange(2), seed=keys)
+    with jax.enable_x64(True):
+        predict = of_verifier(prediction(config, cast(truth, jnp.float64)))
+        exact = sweep("mean field", predict, split=cast(exact_targets, jnp.float64), verifier=jnp.arange(2))
+    theory = with_random(exact, without_verifier(config, truth)).expand_dims(seed=seeds)
+    pair = [with_random(selected, random), theory]
+    arrays = xr.concat(pair, pd.Index(["simulation", "theory"], name="source"))
 
     columns = ["workflow", "split", "verifier", "seed", "generation"]
     table = arrays.to_dataframe().reset_index()

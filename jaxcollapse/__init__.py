@@ -21,6 +21,14 @@ from jaxcollapse.selectors import SELECTORS, from_scores, keep_all, mahalanobis
 from jaxcollapse.sweep import Trajectory, sweep
 from jaxcollapse.targets import gaussian_target, isotropic_target, published_instance
 from jaxcollapse.theory.mean_field import mean_field
-from jaxcollapse.trajectory import advance, build_collapse, record_model, run, start
+from jaxcollapse.trajectory import (
+    advance,
+    build_collapse,
+    record_model,
+    record_side_by_side,
+    run,
+    side_by_side,
+    start,
+)
 from jaxcollapse.validation import make_controls
 from jaxcollapse.workflows import WORKFLOWS

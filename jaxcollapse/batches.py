@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import scipy.stats
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxcollapse.base import (
     BatchFn,
@@ -18,7 +18,7 @@ from jaxcollapse.base import (
     SelectFn,
     Target,
 )
-from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, log_laplace, tilts
+from jaxcollapse.theory.quadratic_form import Contour, Energy, energy_quantile, log_laplace, tilted_normal, tilts
 from jaxcollapse.theory.truncation import separate
 
 
@@ -50,7 +50,7 @@ def sampled(
     return batch
 
 
-def top_of_gaussian(target: Target, num_proposals: int) -> BatchFn:
+def top_of_gaussian(target: Target, max_kept: int, num_proposals: int) -> BatchFn:
     r"""Draw the best n of N candidates of a Gaussian model without drawing the other N - n.
 
     Equal in law to `sampled` with the `top` selector, at a cost that hardly depends on N:
@@ -60,37 +60,49 @@ def top_of_gaussian(target: Target, num_proposals: int) -> BatchFn:
     2. a truncated draw is a draw from the Gaussian tilted by :math:`\exp(-z e)`, accepted inside the
        region with probability :math:`\exp(z (e - q))`. The best z minimises :math:`K(z) + zq`.
 
-    In float32 the model's spread must stay above 1e-6 of its distance to the target: below, energy and
-    threshold cancel and fewer points are kept. `sampled` has no such limit.
-
     Args:
         target: of the verifier.
+        max_kept: static bound on `controls.num_kept`, the size of the batch.
         num_proposals: static number of tilted draws; `proposals_needed` tells how many make a shortage
             of accepted ones improbable. After a shortage the batch has less mass than n.
     """
 
     def batch(key, params: Moments, controls: Controls) -> Measure:
         dim, dtype = params.mean.shape[-1], params.mean.dtype
-        normal_key, uniform_key = jax.random.split(key)
-        normal = jax.random.normal(normal_key, (2 * _ATTEMPTS + dim * num_proposals,), dtype)
-        uniform = jax.random.uniform(uniform_key, (2 * _ATTEMPTS + num_proposals,), dtype)
-        # Two draws serve all purposes, and the barrier keeps them two: each place where the compiler puts the
-        # generator costs a quarter of a second to compile, and each use of w would draw it again.
-        normal, uniform = jax.lax.optimization_barrier((normal, uniform))
-        order_normal, normal = jnp.split(normal, [2 * _ATTEMPTS])
-        order_uniform, uniform = jnp.split(uniform, [2 * _ATTEMPTS])
+        size = 2 * 3 * _ATTEMPTS
+        normal = jax.random.normal(key, (size + (dim + 2) * num_proposals,), dtype)
+        # One draw serves all purposes, and the barrier keeps it one: each place where the compiler puts the
+        # generator costs a quarter of a second to compile, and each use of v would draw it again.
+        order, normal = jnp.split(jax.lax.optimization_barrier(normal), [size])
+        normal, spare = jnp.split(normal.reshape(dim + 2, -1), [dim])
 
         frame = separate(params, target)
-        scale, offset = frame.energy.scale[:, None], frame.energy.offset[:, None]
-        quantile, tilt = _threshold(order_normal, order_uniform, frame.energy, controls)
-        variance = 1 / (1 + 2 * tilt * scale**2)
-        w = jnp.sqrt(variance) * normal.reshape(dim, -1) - 2 * tilt * scale * offset * variance
-        energy = jnp.sum((scale * w + offset) ** 2, axis=0)
-        accepted = (energy <= quantile) & (uniform <= jnp.exp(tilt * (energy - quantile)))
-        kept = accepted & (jnp.cumsum(accepted) <= controls.num_kept)
-        return Measure((frame.mean[:, None] + frame.basis @ w).T, kept.astype(dtype))
+        threshold, contour = _threshold(order.reshape(2, 3, -1), frame.energy, controls)
+        candidates = jnp.append(0, tilts(dtype))
+        exponent = log_laplace(contour.energy, candidates - contour.vertex) + candidates * threshold
+        everything = (controls.num_kept == controls.num_candidates) | (frame.unit == 0)
+        z = jnp.where(everything, 0, candidates[jnp.argmin(exponent)])
+        threshold = jnp.where(everything, jnp.finfo(dtype).max, threshold)
+
+        mean, variance = tilted_normal(contour.energy, z - contour.vertex)
+        v = mean[:, None] + jnp.sqrt(variance)[:, None] * normal
+        energy = contour.energy.square @ v**2 + 2 * contour.energy.slope @ v
+        accepted = (energy <= threshold) & (_exponential(spare) >= z * (threshold - energy))
+        index, num_accepted = first_true(accepted, max_kept)
+        kept = jnp.arange(max_kept) < jnp.minimum(controls.num_kept, num_accepted)
+
+        mean, variance = tilted_normal(frame.energy, contour.vertex)
+        w = mean + jnp.sqrt(variance) * v[:, index].T
+        return Measure(frame.mean + w @ frame.basis.T, kept.astype(dtype))
 
     return batch
+
+
+def first_true(mask: Bool[Array, " n"], size: int) -> tuple[Int[Array, " size"], Int[Array, ""]]:
+    """Find the first `size` true entries, and count them all; indices beyond the count are padding within range."""
+    count = jnp.cumsum(mask)
+    index = jnp.searchsorted(count, jnp.arange(1, size + 1), method="scan")
+    return jnp.minimum(index, mask.shape[0] - 1), count[-1]
 
 
 def proposals_needed(num_kept: int, budget: float, dim: int) -> int:
@@ -111,27 +123,26 @@ def proposals_needed(num_kept: int, budget: float, dim: int) -> int:
 _ATTEMPTS = 16
 
 
-def _threshold(
-    normal: Float[Array, " m"], uniform: Float[Array, " m"], energy: Energy, controls: Controls
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Draw the energy of the best candidate that is not kept, and find the tilt that suits it."""
-    dtype = energy.scale.dtype
+def _threshold(normal: Float[Array, "2 3 m"], energy: Energy, controls: Controls) -> tuple[Float[Array, ""], Contour]:
+    """Draw the energy of the best candidate that is not kept."""
     rest = controls.num_candidates - controls.num_kept
-    shape = jnp.stack([controls.num_kept + 1, jnp.maximum(rest, 1)]).astype(dtype)
-    better, worse = jax.vmap(_gamma)(normal.reshape(2, -1), uniform.reshape(2, -1), shape)
-    quantile, _ = energy_quantile(energy, better / (better + worse))
-    grid = jnp.append(0, tilts(dtype))
-    tilt = grid[jnp.argmin(log_laplace(energy, grid) + grid * quantile)]
-    everything = (rest == 0) | (energy.scale.max() == 0)
-    return jnp.where(everything, jnp.finfo(dtype).max, quantile), jnp.where(everything, 0, tilt)
+    shape = jnp.stack([controls.num_kept + 1, jnp.maximum(rest, 1)]).astype(energy.square.dtype)
+    better, worse = jax.vmap(_gamma)(normal, shape)
+    return energy_quantile(energy, better / (better + worse))
 
 
-def _gamma(normal: Float[Array, " m"], uniform: Float[Array, " m"], shape: Float[Array, ""]) -> Float[Array, ""]:
+def _gamma(normal: Float[Array, "3 m"], shape: Float[Array, ""]) -> Float[Array, ""]:
     """Draw from Gamma(shape), shape >= 1, by the method of [marsaglia2000]_.
 
     At least 95% of attempts are accepted, so sixteen side by side leave nothing to a loop.
     """
+    x, spare = normal[0], normal[1:]
     d = shape - 1 / 3
-    v = (1 + normal / jnp.sqrt(9 * d)) ** 3
-    bound = normal**2 / 2 + d - d * v + d * jnp.log(jnp.where(v > 0, v, 1))
-    return d * v[jnp.argmax((v > 0) & (jnp.log(uniform) < bound))]
+    v = (1 + x / jnp.sqrt(9 * d)) ** 3
+    bound = x**2 / 2 + d - d * v + d * jnp.log(jnp.where(v > 0, v, 1))
+    return d * v[jnp.argmax((v > 0) & (_exponential(spare) > -bound))]
+
+
+def _exponential(normal: Float[Array, "2 m"]) -> Float[Array, " m"]:
+    """Turn pairs of normals into exponential variates."""
+    return jnp.sum(normal**2, axis=0) / 2

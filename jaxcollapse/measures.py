@@ -52,10 +52,8 @@ def merge(first: Moments, second: Moments) -> Moments:
 
 
 def compact(measure: Measure, size: int) -> Measure:
-    """Keep the `size` heaviest points, in their order where masses tie; a smaller measure is returned as it is."""
-    if measure.weights.shape[-1] <= size:
-        return measure
-    weights, index = jax.lax.top_k(measure.weights, size)
+    """Keep at most the `size` heaviest points, heavier ones first and in their order where masses tie."""
+    weights, index = jax.lax.top_k(measure.weights, min(size, measure.weights.shape[-1]))
     return Measure(measure.points[index], weights)
 
 

@@ -71,7 +71,7 @@ def random_subset(
     Sorted subsets of size n correspond one to one to multisets of :math:`M = m - n + 1` items, by
     :math:`x_i = y_i + i`, and Polya's urn draws multisets uniformly: draw i takes one of the M items or
     repeats one of the i earlier draws, each with equal probability. Repeats are resolved together by
-    pointer doubling, so the trip count is fixed and nothing is rejected.
+    pointer doubling, so the trip count is fixed and nothing is rejected. Uniform to the m in 2^32 that 32 bits allow.
 
     Args:
         key: random key.
@@ -84,9 +84,10 @@ def random_subset(
     """
     items = population - num + 1
     position = jnp.arange(max_num, dtype=jnp.int32)
-    draw = jax.random.randint(key, (max_num,), 0, items + position, dtype=jnp.int32)
+    bits = jax.random.bits(key, (max_num,), jnp.uint32)
+    draw = (bits % (items + position).astype(jnp.uint32)).astype(jnp.int32)
     parent = jnp.where(draw < items, position, draw - items)
-    for _ in range(max(max_num - 1, 1).bit_length()):
-        parent = parent[parent]
+    num_doublings = max(max_num - 1, 1).bit_length()
+    parent = jax.lax.fori_loop(0, num_doublings, lambda _, parent: parent[parent], parent)
     multiset = jnp.sort(jnp.where(position < num, draw[parent], items - 1))
     return multiset + jnp.minimum(position, num - 1)

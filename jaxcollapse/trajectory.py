@@ -1,6 +1,6 @@
 """The composed recursion, and its run as one scan over generations."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -49,7 +49,47 @@ def build_collapse(
         params = generator.fit(fit_key, state.params, training)
         return State(state.generation + 1, params, memory), Info(batch, training)
 
-    return Collapse(init, step)
+    return Collapse(init, jax.jit(step))
+
+
+def side_by_side(
+    generator: Generator, batch_fn: BatchFn, workflows: Sequence[Workflow], fresh_fn: FreshFn | None = None
+) -> Collapse:
+    """Compose recursions that differ in nothing but their workflow: one program, and every random number drawn once.
+
+    Each trajectory is what `build_collapse` makes of its workflow under the same key.
+
+    Args:
+        generator: whose `fit` follows each update.
+        batch_fn: what a generation keeps.
+        workflows: W ways in which kept data become the training set.
+        fresh_fn: `fresh_fn(key, controls)`, new real data for each generation.
+
+    Returns:
+        A collapse whose `params` and kept batch have a leading axis [W]; its memory and training sets are tuples.
+    """
+
+    def row(tree, index):
+        return jax.tree.map(lambda leaf: leaf[index], tree)
+
+    def fit(key, params, trainings):
+        models = [generator.fit(key, row(params, i), training) for i, training in enumerate(trainings)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+
+    def memories(batches):
+        return tuple(w.init(jax.eval_shape(lambda b, i=i: row(b, i), batches)) for i, w in enumerate(workflows))
+
+    def update(key, state, batches, fresh, controls):
+        updates = [w.update(key, state[i], row(batches, i), fresh, controls) for i, w in enumerate(workflows)]
+        return tuple(zip(*updates, strict=True))
+
+    batch_each = jax.vmap(batch_fn, in_axes=(None, 0, None))
+    init, step = build_collapse(generator._replace(fit=fit), batch_each, Workflow(memories, update), fresh_fn)
+
+    def init_each(params, controls):
+        return init(jax.tree.map(lambda leaf: jnp.stack([leaf] * len(workflows)), params), controls)
+
+    return Collapse(init_each, step)
 
 
 def advance(
@@ -126,5 +166,14 @@ def record_model(metrics: Mapping[str, MetricFn], truth: Data) -> RecordFn:
 
     def record(key, state: State, info: Info) -> dict[str, Array]:
         return {name: metric(key, state.params, truth) for name, metric in metrics.items()}
+
+    return record
+
+
+def record_side_by_side(record_fn: RecordFn) -> RecordFn:
+    """Record the model of every workflow of `side_by_side`, with a function that looks at the model alone."""
+
+    def record(key, state: State, info: Info):
+        return jax.vmap(lambda params: record_fn(key, state._replace(params=params), info))(state.params)
 
     return record

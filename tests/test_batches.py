@@ -16,10 +16,10 @@ from jaxcollapse.generators import gaussian
 from jaxcollapse.measures import as_moments
 from jaxcollapse.references import all_silos
 from jaxcollapse.selectors import SELECTORS, mahalanobis
-from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, log_laplace, standardise
+from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, log_laplace, standardise, tilt
 from jaxcollapse.validation import make_controls
 
-DIM, NUM_KEPT, BUDGETS, NUM_DRAWS = 3, 10, (0.05, 0.5), 4000
+DIM, NUM_KEPT, BUDGETS, NUM_DRAWS = 3, 10, (0.05, 0.5, 1.0), 4000
 MEAN, COVARIANCE, LOCATION, FACTOR = random_problem(0, DIM)
 MODEL = Moments(jnp.ones((), jnp.float32), jnp.float32(MEAN), jnp.float32(COVARIANCE))
 TARGET = Target(jnp.float32(LOCATION), jnp.float32(FACTOR))
@@ -40,7 +40,7 @@ def summary(mean, covariance, energy):
 @functools.cache
 def compiled(sampler):
     """Compile many draws of one sampler, whatever the model and controls."""
-    batch_fn = {"direct": lambda: top_of_gaussian(TARGET, NUM_PROPOSALS), "pool": pool_batch}[sampler]()
+    batch_fn = {"direct": lambda: top_of_gaussian(TARGET, NUM_KEPT, NUM_PROPOSALS), "pool": pool_batch}[sampler]()
 
     def one(key, model, controls):
         kept = batch_fn(key, model, controls)
@@ -88,7 +88,7 @@ def test_exactly_n_are_kept(sampler, budget):
     assert_array_equal(draws(sampler, budget)[0], np.full(NUM_DRAWS, NUM_KEPT))
 
 
-@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("rank", [0, 1, 2])
 def test_degenerate_models_give_points_of_their_support(rank):
     root = np.linalg.cholesky(COVARIANCE)[:, :rank]
     model = MODEL._replace(covariance=jnp.float32(root @ root.T))
@@ -101,6 +101,20 @@ def test_degenerate_models_give_points_of_their_support(rank):
     assert_allclose(np.asarray(kept.covariance) @ null, 0, atol=1e-4)
 
 
+@pytest.mark.parametrize("spread", [1e-3, 1e-6, 1e-9])
+def test_a_far_target_keeps_the_nearest_of_a_narrow_model(spread):
+    # So far from the target the energy is linear: the best n of N in one direction, in units of the spread.
+    direction = FACTOR.T @ FACTOR @ LOCATION
+    direction /= np.linalg.norm(direction)
+    model = Moments(MODEL.mass, jnp.zeros(DIM), jnp.float32(spread**2) * jnp.eye(DIM))
+    keys = jax.random.split(jax.random.key(2), NUM_DRAWS)
+    kept, _ = compiled("direct")(keys, model, make_controls(NUM_KEPT, 0.05))
+    assert_array_equal(kept.mass, np.full(NUM_DRAWS, NUM_KEPT))
+    best = np.sort(np.random.default_rng(3).standard_normal((NUM_DRAWS, 20 * NUM_KEPT)))[:, -NUM_KEPT:]
+    mean = np.asarray(kept.mean, float) / spread
+    assert_unbiased(z_between((mean @ direction)[:, None], best.mean(1)[:, None]))
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dim", [1, 2, 10])
 def test_acceptance_is_never_below_what_the_proposals_are_counted_for(dim):
@@ -110,17 +124,19 @@ def test_acceptance_is_never_below_what_the_proposals_are_counted_for(dim):
     offset = rng.standard_normal((num_cases, dim)) * np.exp(rng.normal(0, 2, (num_cases, 1)))
     scale[0], offset[0] = 1, 0  # isotropic and centred
     scale[1], offset[1] = 1e-3, 1  # linear
+    energy = Energy(jnp.asarray(scale**2), jnp.asarray(scale * offset))
 
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None))
     @functools.partial(jax.vmap, in_axes=(None, 0))
     def acceptance(energy, budget):
         energy, _ = standardise(energy)
-        quantile, _ = energy_quantile(energy, budget)
+        threshold, contour = energy_quantile(energy, budget)
+        quantile = threshold + tilt(energy, contour.vertex)[1]
         z = jnp.append(0, jnp.geomspace(1e-3, 1e7, 2000))
         return budget * jnp.exp(-jnp.min(log_laplace(energy, z) + z * quantile))
 
-    rates = acceptance(Energy(jnp.asarray(scale), jnp.asarray(offset)), jnp.asarray(budgets))
+    rates = acceptance(energy, jnp.asarray(budgets))
     assumed = [n / proposals_needed(n, budget, dim) for budget in budgets]
     assert (np.asarray(rates) >= 0.999 * np.array(assumed)).all()
 
@@ -137,9 +153,7 @@ def test_proposals_leave_six_standard_deviations(n, budget, dim):
 @pytest.fixture(scope="module")
 def gamma_draws():
     def one(key, shape):
-        normal_key, uniform_key = jax.random.split(key)
-        normal, uniform = jax.random.normal(normal_key, (16,)), jax.random.uniform(uniform_key, (16,))
-        return _gamma(normal, uniform, shape)
+        return _gamma(jax.random.normal(key, (3, 16)), shape)
 
     return jax.jit(jax.vmap(one, in_axes=(0, None)))
 

@@ -40,7 +40,7 @@ def traces(key, instance, collapse, num_kept):
 def simulate(key, instance, sampler, num_kept):
     target = instance.target
     if sampler == "direct":
-        batch_fn = top_of_gaussian(target, proposals_needed(num_kept, BUDGET, DIM))
+        batch_fn = top_of_gaussian(target, num_kept, proposals_needed(num_kept, BUDGET, DIM))
     else:
         silos = jax.tree.map(lambda leaf: leaf[None], target)
         select = SELECTORS["top"](mahalanobis(), num_kept)

@@ -125,7 +125,7 @@ def toy_run(config: ToyConfig, parts) -> Output:
     target = isotropic_target(jnp.ones(2))
 
     def build(seed):
-        batch_fn = top_of_gaussian(target, proposals_needed(20, 0.2, 2))
+        batch_fn = top_of_gaussian(target, 20, proposals_needed(20, 0.2, 2))
         collapse = build_collapse(gaussian(), batch_fn, accumulate(moments_memory()))
         return Trajectory(
             seed, collapse, truth, make_controls(20, 0.2), record_model({"trace_ratio": trace_ratio}, truth)

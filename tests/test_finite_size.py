@@ -19,8 +19,8 @@ from jaxcollapse.workflows import WORKFLOWS
 pytestmark = pytest.mark.usefixtures("x64")
 
 SCALE, OFFSET = np.array([1.0, 0.7, 0.4]), np.array([1.0, -0.2, -0.6])
-UNIT = np.sum(2 * SCALE**4 + 4 * SCALE**2 * OFFSET**2) ** -0.25
-ENERGY = Energy(UNIT * SCALE, UNIT * OFFSET)
+UNIT = np.sum(2 * SCALE**4 + 4 * SCALE**2 * OFFSET**2) ** -0.5
+ENERGY = Energy(UNIT * SCALE**2, UNIT * SCALE * OFFSET)
 TARGET = Target(-OFFSET / SCALE, np.diag(SCALE))
 WEIGHTS = {"replace": lambda t: np.ones_like(t), "accumulate": lambda t: 1 / (t + 1)}
 
@@ -71,12 +71,11 @@ def test_noise_is_that_of_sampled_batches():
     num_batches, num_kept, budget = 10_000, 250, 0.25
     response = jax.jit(respond)(ENERGY, budget, np.zeros((9, 9)))
     rng = np.random.default_rng(1)
-    scale, offset = ENERGY
     i, j = np.triu_indices(3)
     batches = []
     for _ in range(num_batches // 100):
         w = rng.normal(size=(100, int(num_kept / budget), 3))
-        energy = np.sum((scale * w + offset) ** 2, axis=-1)
+        energy = np.sum((SCALE * w + OFFSET) ** 2, axis=-1)
         best = np.argpartition(energy, num_kept, axis=1)[:, :num_kept]
         w = np.take_along_axis(w, best[:, :, None], axis=1)
         second = np.einsum("bni,bnj->bij", w, w) / num_kept
@@ -118,7 +117,7 @@ def test_simulation_confirms_the_correction(workflow):
     models, correction = jax.tree.map(np.asarray, predict(instance, weights))
 
     truth, target = cast(instance, jnp.float32)
-    batch_fn = top_of_gaussian(target, proposals_needed(num_kept, budget, dim))
+    batch_fn = top_of_gaussian(target, num_kept, proposals_needed(num_kept, budget, dim))
     collapse = build_collapse(gaussian(), batch_fn, rule)
 
     def simulate(key):

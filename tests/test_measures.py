@@ -107,10 +107,11 @@ def test_compact_keeps_the_kept_in_their_order():
     assert_array_equal(small.weights, [1, 1, 1, 0])
 
 
-def test_compact_returns_a_smaller_measure_as_it_is():
-    measure = weighted(8, size=4)
-    assert compact(measure, 4) is measure
-    assert compact(measure, 9) is measure
+def test_compact_moves_points_without_mass_to_the_end():
+    points, weights = jnp.arange(10.0).reshape(5, 2), jnp.array([0.0, 1, 0, 1, 1])
+    small = compact(Measure(points, weights), 9)
+    assert_array_equal(small.weights, [1, 1, 1, 0, 0])
+    assert_array_equal(small.points, points[jnp.array([1, 3, 4, 0, 2])])
 
 
 def test_compact_takes_the_heaviest_where_too_many_have_mass():

@@ -44,6 +44,13 @@ def test_buffer_is_the_list_of_kept_points(sizes):
     assert_array_equal(state.measure.weights, np.arange(MAX_BATCH * len(sizes)) < len(kept))
 
 
+def test_a_batch_as_large_as_the_pool_loses_nothing():
+    pools, kept = batches(5, (4, 7, 5))
+    state = remember(buffer_memory(3 * POOL, POOL), pools)
+    assert state.count == len(kept)
+    assert_array_equal(state.measure.points[: len(kept)], kept)
+
+
 @pytest.mark.parametrize("memory", [moments_memory(), buffer_memory(16, MAX_BATCH)])
 def test_memories_remember_the_moments_of_everything(memory):
     pools, kept = batches(1, (4, 2, 3, 4))

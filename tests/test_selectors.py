@@ -59,6 +59,12 @@ def test_padding_is_never_kept(name):
 
 
 @pytest.mark.parametrize("name", SELECTORS)
+def test_a_pool_smaller_than_the_budget_is_kept_without_its_padding(name):
+    drawn = (np.arange(POOL) < 3).astype(np.float32)
+    assert_array_equal(select(name, make_pool(SCORES, drawn), 5, temperature=1.0), drawn)
+
+
+@pytest.mark.parametrize("name", SELECTORS)
 def test_budget_of_the_whole_pool_keeps_everything(name):
     weights = select(name, make_pool(SCORES), POOL, temperature=1.0, max_kept=POOL)
     assert_array_equal(weights, np.ones(POOL))

@@ -24,7 +24,7 @@ from jaxcollapse.selectors import keep_all
 from jaxcollapse.theory import closed_forms
 from jaxcollapse.theory.exponents import kappa, psi, psi_finite
 from jaxcollapse.theory.mean_field import fresh_moments, mean_field
-from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, standardise, tail_probability
+from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, standardise, tail_probability, tilt
 from jaxcollapse.theory.truncation import separate, truncated_moments
 from jaxcollapse.trajectory import build_collapse, run
 from jaxcollapse.transport import bures
@@ -49,30 +49,33 @@ def chi_square_cases(offsets):
     with np.errstate(all="ignore"):
         noncentral = stats.ncx2.ppf(budget, dim, np.where(length > 0, length**2, 1))
     expected = np.where(length > 0, noncentral, stats.chi2.ppf(budget, dim))
-    return Energy(jnp.asarray(scale), jnp.asarray(offset)), dim, budget, expected
+    energy, centre = Energy(jnp.asarray(scale**2), jnp.asarray(scale * offset)), np.sum(offset**2, axis=1)
+    return energy, dim, budget, expected - centre, centre
 
 
 @pytest.mark.usefixtures("x64")
 def test_energy_quantiles_of_isotropic_scores_are_chi_square_quantiles():
-    energy, dim, budget, expected = chi_square_cases(offsets=(0, 0.5, 3, 10))
+    energy, dim, budget, expected, centre = chi_square_cases(offsets=(0, 0.5, 3, 10))
 
     @jax.jit
     @jax.vmap
     def quantile(energy, budget):
         energy, unit = standardise(energy)
-        return energy_quantile(energy, budget)[0] / unit
+        threshold, contour = energy_quantile(energy, budget)
+        return (threshold + tilt(energy, contour.vertex)[1]) / unit
 
-    q = quantile(energy, jnp.asarray(budget))
+    q = quantile(energy, jnp.asarray(budget)) + centre
+    expected = expected + centre
     # Probabilities are exact everywhere; far in the upper tail a quantile magnifies their rounding.
     assert_allclose(q[budget < 0.99], expected[budget < 0.99], rtol=1e-7)
-    central = np.asarray(energy.offset).sum(1) == 0
+    central = centre == 0
     assert_allclose(stats.chi2.cdf(q[central], dim[central]), budget[central], rtol=1e-7)
     assert_allclose(q, expected, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
 def test_tail_probability_of_isotropic_scores_is_that_of_chi_square():
-    energy, _, budget, threshold = chi_square_cases(offsets=(0, 3))
+    energy, _, budget, threshold, _ = chi_square_cases(offsets=(0, 3))
 
     @jax.jit
     @jax.vmap
@@ -110,7 +113,8 @@ def test_truncated_moments_agree_with_brute_force():
     @jax.vmap
     def theory(model, target, budget):
         frame = separate(model, target)
-        threshold = energy_quantile(frame.energy, budget)[0] / frame.unit
+        threshold, contour = energy_quantile(frame.energy, budget)
+        threshold = frame.centre + (threshold + tilt(frame.energy, contour.vertex)[1]) / frame.unit
         return truncated_moments(model, target, budget), threshold
 
     kept, threshold = theory(models, targets, jnp.asarray(budgets))
@@ -140,9 +144,9 @@ def test_separated_coordinates_reproduce_model_and_energy():
     frame = jax.jit(separate)(moments_of(mean, covariance), Target(jnp.asarray(location), jnp.asarray(factor)))
     assert_allclose(frame.basis @ frame.basis.T, covariance, rtol=1e-10, atol=1e-10)
     w = np.random.default_rng(0).standard_normal((20, 4))
-    separated = ((np.asarray(frame.energy.scale) * w + np.asarray(frame.energy.offset)) ** 2).sum(1)
+    separated = w**2 @ np.asarray(frame.energy.square) + 2 * w @ np.asarray(frame.energy.slope)
     x = mean + w @ np.asarray(frame.basis).T
-    assert_allclose(separated / frame.unit, energies(x, location, factor), rtol=1e-10)
+    assert_allclose(frame.centre + separated / frame.unit, energies(x, location, factor), rtol=1e-10)
 
 
 # Three digits, derived for this project and stated in its description of the science.

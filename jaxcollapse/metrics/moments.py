@@ -61,7 +61,7 @@ def tail_mass(level: float = 0.95) -> MetricFn:
         threshold = jnp.asarray(scipy.stats.chi2.ppf(level, dim), dtype)
         if isinstance(generated, Moments):
             frame = separate(generated, target)
-            return tail_probability(frame.energy, frame.unit * threshold)
+            return tail_probability(frame.energy, frame.unit * (threshold - frame.centre))
         distance = jnp.sum(((generated.points - target.location) @ target.factor.T) ** 2, axis=-1)
         return generated.weights @ (distance > threshold).astype(dtype) / generated.weights.sum()
 

@@ -31,7 +31,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from jaxcollapse.base import Moments, Target
-from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, node_weights
+from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, node_weights, tilted_normal
 from jaxcollapse.theory.truncation import Frame, separate
 
 
@@ -142,7 +142,7 @@ def respond(energy: Energy, budget: Array, variance: Float[Array, "m m"]) -> Res
         budget: :math:`\alpha`, shape [].
         variance: P, of which :math:`\delta` has the n-th part as its covariance, shape [m, m].
     """
-    eye = jnp.eye(energy.scale.shape[-1] + 1, dtype=energy.scale.dtype)
+    eye = jnp.eye(energy.square.shape[-1] + 1, dtype=energy.square.dtype)
     model, fisher = pack(eye), pack(1 + eye)
     share_bias, share_variance = budget * (1 - budget), budget**2 * (1 - budget)
     theta_variance = variance / fisher / fisher[:, None]
@@ -187,10 +187,9 @@ def respond(energy: Energy, budget: Array, variance: Float[Array, "m m"]) -> Res
 
 def _tilted(energy: Energy, z: Complex[Array, " k"]) -> Complex[Array, "k s s"]:
     r"""Stack :math:`E[\hat w \hat w']` under the laws tilted by each node."""
-    denominator = 1 + 2 * z[:, None] * energy.scale**2
-    mean = -2 * z[:, None] * energy.scale * energy.offset / denominator
+    mean, variance = tilted_normal(energy, z)
     mean = jnp.pad(mean, ((0, 0), (1, 0)), constant_values=1)
-    variance = jnp.pad(1 / denominator, ((0, 0), (1, 0)))
+    variance = jnp.pad(variance, ((0, 0), (1, 0)))
     return mean[:, :, None] * mean[:, None, :] + jax.vmap(jnp.diag)(variance)
 
 

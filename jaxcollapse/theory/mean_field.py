@@ -28,6 +28,11 @@ def fresh_moments(truth: Moments) -> FreshFn:
     return fresh
 
 
+def limit(workflow: str) -> str:
+    """Name the workflow that has the same mean field on moments: infinitely many subsampled points are all points."""
+    return "accumulate" if workflow == "accumulate_subsample" else workflow
+
+
 def mean_field(target: Target, workflow: Workflow, fresh_fn: FreshFn | None = None, ridge: float = 0.0) -> Collapse:
     r"""Compose the deterministic recursion of the Gaussian family.
 
@@ -37,7 +42,7 @@ def mean_field(target: Target, workflow: Workflow, fresh_fn: FreshFn | None = No
     .. math:: \mu \leftarrow \mu + w (m_t - \mu), \qquad
               \Sigma \leftarrow (1 - w) \Sigma + w C_t + w (1 - w) (m_t - \mu)(m_t - \mu)'.
 
-    Run it in float64, under `jax.enable_x64(True)`. Accumulate-subsample has the mean field of accumulate.
+    Run it in float64, under `jax.enable_x64(True)`. `limit` names the workflow to build.
 
     Args:
         target: of the verifier.

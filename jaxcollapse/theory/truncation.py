@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from jaxcollapse.base import Moments, Target
 from jaxcollapse.linalg import psd_cholesky
-from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, node_weights, standardise
+from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, node_weights, standardise, tilted_normal
 
 
 class Frame(NamedTuple):
@@ -16,29 +16,33 @@ class Frame(NamedTuple):
     Attributes:
         mean: :math:`\mu`, shape [d].
         basis: B with :math:`B B' = \Sigma`, shape [d, d].
-        energy: of w, in units of its standard deviation.
+        energy: of w less that of the mean, in units of its standard deviation.
         unit: one over that standard deviation, shape [].
+        centre: energy of the mean, in the units of the score, shape [].
     """
 
     mean: Float[Array, " d"]
     basis: Float[Array, "d d"]
     energy: Energy
     unit: Float[Array, ""]
+    centre: Float[Array, ""]
 
 
 def separate(model: Moments, target: Target) -> Frame:
-    r"""Whiten the model and rotate: with :math:`\Sigma = L L'` and :math:`G L = U S V'`, :math:`B = L V`."""
+    r"""Whiten the model and rotate: with :math:`\Sigma = L L'` and :math:`L' G' G L = V C V'`, :math:`B = L V`."""
     factor = psd_cholesky(model.covariance)
-    left, scale, right = jnp.linalg.svd(target.factor @ factor)
-    offset = left.T @ (target.factor @ (model.mean - target.location))
-    return Frame(model.mean, factor @ right.T, *standardise(Energy(scale, offset)))
+    whitened = target.factor @ factor
+    square, rotation = jnp.linalg.eigh(whitened.T @ whitened)
+    offset = target.factor @ (model.mean - target.location)
+    slope = (whitened @ rotation).T @ offset
+    energy, unit = standardise(Energy(jnp.maximum(square, 0), slope))
+    return Frame(model.mean, factor @ rotation, energy, unit, offset @ offset)
 
 
 def truncated_moments(model: Moments, target: Target, budget: Array) -> Moments:
     r"""Compute mean and covariance of the best :math:`\alpha` of a Gaussian, in the limit of many candidates.
 
-    In the coordinates of `separate`, with :math:`D_i = 1 + 2 z s_i^2` and
-    :math:`m_i = -2 z s_i a_i / D_i`,
+    In the coordinates of `separate`, with :math:`D_i = 1 + 2 z c_i` and :math:`m_i = -2 z b_i / D_i`,
 
     .. math:: E[w; e \le q] = \mathcal{I}[m], \qquad
               E[w w'; e \le q] = \mathcal{I}[m m' + \operatorname{diag}(1 / D)],
@@ -54,17 +58,15 @@ def truncated_moments(model: Moments, target: Target, budget: Array) -> Moments:
     Returns:
         Moments of mass one.
     """
-    mean, basis, energy, _ = separate(model, target)
+    mean, basis, energy, *_ = separate(model, target)
     inside = budget < 1
     quantile, contour = energy_quantile(energy, jnp.where(inside, budget, 0.5))
-    z = contour.nodes[:, None]
-    denominator = 1 + 2 * z * energy.scale**2
-    tilted = -2 * z * energy.scale * energy.offset / denominator
+    tilted_mean, tilted_variance = tilted_normal(energy, contour.nodes)
     weights = node_weights(contour, quantile)
     probability = weights.sum().real
-    first = (weights @ tilted).real / probability
-    cross = ((weights[:, None] * tilted).T @ tilted).real
-    second = (cross + jnp.diag((weights @ (1 / denominator)).real)) / probability
+    first = (weights @ tilted_mean).real / probability
+    cross = ((weights[:, None] * tilted_mean).T @ tilted_mean).real
+    second = (cross + jnp.diag((weights @ tilted_variance).real)) / probability
     covariance = basis @ (second - jnp.outer(first, first)) @ basis.T
     return Moments(
         jnp.ones_like(probability),
