@@ -4,9 +4,9 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -20,6 +20,8 @@ from rich.text import Text
 from jaxcollapse import results
 from jaxcollapse.sweep import Trajectory, sweep
 from jaxcollapse.validation import check_names
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Output(NamedTuple):
 
 
 class Rate(ProgressColumn):
-    """Generations a second."""
+    """Steps a second."""
 
     def render(self, task) -> Text:
         return Text(f"{task.finished_speed or task.speed or 0:.0f}/s")
@@ -63,6 +65,21 @@ class Parts:
     def __init__(self, directory: Path | None = None, mark: str = "", quiet: bool = True):
         self.directory, self.mark = directory, mark
         self.console = Console(stderr=True, quiet=quiet)
+
+    def track(self, name: str, items: Sequence[T]) -> Iterator[T]:
+        """Go through items with progress."""
+        with self._display(name, "items") as display:
+            yield from display.track(items, description=name)
+
+    def _display(self, name: str, unit: str) -> Progress:
+        return Progress(
+            TextColumn(f"  {name:32s}"),
+            BarColumn(20),
+            TextColumn("{task.completed}/{task.total} " + unit),
+            Rate(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self.console,
+        )
 
     def sweep(
         self,
@@ -76,14 +93,7 @@ class Parts:
         path = self.directory / f"{name}.npz" if self.directory else None
         resume = results.load_arrays(path, self.mark) if path else None
         chunk_size = chunk_size or max(50, num_generations // 10)
-        with Progress(
-            TextColumn(f"  {name:32s}"),
-            BarColumn(20),
-            TextColumn("{task.completed}/{task.total} generations"),
-            Rate(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=self.console,
-        ) as display:
+        with self._display(name, "generations") as display:
             task = display.add_task(name, total=num_generations)
             for progress in sweep(build, axes, num_generations, chunk_size, resume):
                 display.update(task, completed=progress.generation)

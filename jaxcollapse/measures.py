@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from jaxcollapse.base import Data, Measure, Moments
 
 
-def uniform_measure(points: Float[Array | np.ndarray, "n d"]) -> Measure:
+def uniform_measure(points: Float[Array | np.ndarray, "*stack n d"]) -> Measure:
     """Give every point mass one."""
     points = jnp.asarray(points)
     return Measure(points, jnp.ones(points.shape[:-1], points.dtype))
@@ -49,6 +49,18 @@ def merge(first: Moments, second: Moments) -> Moments:
         first.mean + w * delta,
         (1 - w) * first.covariance + w * second.covariance + w * (1 - w) * jnp.outer(delta, delta),
     )
+
+
+def union(parts: Moments) -> Moments:
+    r"""Merge the moments of K disjoint data sets, stacked along axis 0.
+
+    .. math:: \mu = \sum_k w_k \mu_k, \qquad
+              \Sigma = \sum_k w_k \left( \Sigma_k + (\mu_k - \mu)(\mu_k - \mu)' \right), \qquad w_k = m_k / \sum_j m_j.
+    """
+    mass = parts.mass.sum()
+    means = as_moments(Measure(parts.mean, parts.mass))
+    within = jnp.tensordot(parts.mass / jnp.where(mass > 0, mass, 1), parts.covariance, axes=1)
+    return means._replace(covariance=means.covariance + within)
 
 
 def compact(measure: Measure, size: int) -> Measure:

@@ -8,10 +8,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcollapse.base import Controls
+from jaxcollapse.base import Controls, Measure
 
 
 def check_range(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
@@ -86,6 +87,28 @@ def check_fit(num_kept: int, dim: int) -> None:
     """
     if num_kept < dim + 2:
         raise ValueError(f"num_kept = {num_kept}: a Gaussian in {dim} dimensions needs at least {dim + 2} samples")
+
+
+def check_transport(source: Measure, target: Measure, epsilon: Any) -> None:
+    """Require points of one dimension, some mass on either side, and a positive epsilon.
+
+    Of these, values that are being compiled are not known, and pass.
+
+    Raises:
+        ValueError: at the first that is not so.
+    """
+    dim = source.points.shape[-1]
+    if target.points.shape[-1] != dim:
+        raise ValueError(f"target.points: shape {target.points.shape} must end in {dim}, as that of source.points")
+    for name, measure in (("source", source), ("target", target)):
+        if _known(measure.weights) and not np.sum(np.asarray(measure.weights)) > 0:
+            raise ValueError(f"{name}.weights: the total is {np.asarray(measure.weights).sum()}, and must be positive")
+    if _known(epsilon) and not epsilon > 0:
+        raise ValueError(f"epsilon = {float(epsilon)!r}: must be positive")
+
+
+def _known(value: Any) -> bool:
+    return not isinstance(value, jax.core.Tracer)
 
 
 def make_controls(num_kept: int, budget: float = 1.0, num_fresh: int = 0, temperature: float = 0.0) -> Controls:

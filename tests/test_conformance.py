@@ -10,6 +10,7 @@ from jaxcollapse.measures import stack_padded
 from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import METRICS
 from jaxcollapse.references import REFERENCES
+from jaxcollapse.references.barycenter import Exchange
 from jaxcollapse.selectors import SELECTORS, mahalanobis
 from jaxcollapse.workflows import WORKFLOWS
 
@@ -54,7 +55,9 @@ def test_workflows(name, memory):
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_references(name):
-    conformance.check_reference(REFERENCES[name](), *silos())
+    exchange = Exchange(epsilon=5.0, step=1.0)
+    arguments = {"geodesic": (exchange, 0.5, 6, 2), "barycenter": (exchange, 6, 2), "mixture": (5.0, 3)}
+    conformance.check_reference(REFERENCES[name](*arguments.get(name, ())), *silos())
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -1,12 +1,18 @@
 """References: what verifiers are shown. A new one is a module here and a line in `REFERENCES`.
 
-Silos are a stacked, padded measure [K, m, d], or a stack of targets; a reference is a stack [r, ...].
+Silos are a stacked, padded measure [K, m, d], or a stack of targets; a reference is a stack [r, ...]. Where silos
+collaborate, what they compute is a function `silo_*` or `interpolate`, what the server computes a function `server_*`, and
+what travels between them are the arrays that these take and return: one program maps the silos' part over the stack,
+a deployment calls it where the data are.
 """
 
 import jax
 from jaxtyping import Array, Key
 
 from jaxcollapse.base import Controls, Measure, ReferenceFn
+from jaxcollapse.references.barycenter import barycenter
+from jaxcollapse.references.geodesic import geodesic
+from jaxcollapse.references.mixture import mixture
 
 
 def all_silos() -> ReferenceFn:
@@ -29,4 +35,11 @@ def pooled() -> ReferenceFn:
     return reference
 
 
-REFERENCES = {"all_silos": all_silos, "single_silo": single_silo, "pooled": pooled}
+REFERENCES = {
+    "all_silos": all_silos,
+    "single_silo": single_silo,
+    "pooled": pooled,
+    "geodesic": geodesic,
+    "barycenter": barycenter,
+    "mixture": mixture,
+}

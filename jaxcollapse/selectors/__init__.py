@@ -8,7 +8,7 @@ from collections.abc import Callable
 from jaxcollapse.base import AggregateFn, ScoreFn, SelectFn
 from jaxcollapse.selectors.aggregate import bottom_budget, random_budget, soft_budget, top_budget
 from jaxcollapse.selectors.compose import from_scores, keep_all
-from jaxcollapse.selectors.scores import SCORES, mahalanobis
+from jaxcollapse.selectors.scores import SCORES, calibrated_gradient, mahalanobis
 
 
 def _by(aggregate: Callable[[int], AggregateFn]) -> Callable[[ScoreFn, int], SelectFn]:

@@ -5,6 +5,8 @@ from jaxtyping import Array, Float
 
 from jaxcollapse.base import Measure, ScoreFn, Target
 from jaxcollapse.targets import fit_target
+from jaxcollapse.transport.sinkhorn import Potentials, sinkhorn
+from jaxcollapse.validation import check_range
 
 
 def mahalanobis(ridge: float = 0.0) -> ScoreFn:
@@ -24,4 +26,29 @@ def mahalanobis(ridge: float = 0.0) -> ScoreFn:
     return score
 
 
-SCORES = {"mahalanobis": mahalanobis}
+def calibrated_gradient(epsilon: float, tau: float = 1.0) -> ScoreFn:
+    r"""Score the benefit of a candidate's mass to the transport cost towards a reference [just2023]_.
+
+    .. math:: U(x_i) = -\frac{1}{\tau} \Big( f_i - \sum_{j \ne i} a_j f_j \Big/ \sum_{j \ne i} a_j \Big),
+
+    with f the entropic potential of the pool: minus the derivative of the cost as mass moves to candidate i from all
+    others. High brings the pool nearer to the reference.
+
+    Args:
+        epsilon: in squared units of the data, the same for all references that are compared. `Potentials` that a
+            reference brings along are used as they are.
+        tau: where on the geodesic from the pool the reference lies; potentials towards it are :math:`\tau` times
+            those towards the far end.
+    """
+    check_range("tau", tau, low=1e-6, high=1)
+
+    def score(key, pool: Measure, reference) -> Float[Array, " n"]:
+        potentials = reference if isinstance(reference, Potentials) else sinkhorn(pool, reference, epsilon)
+        total = pool.weights.sum()
+        others = pool.weights @ potentials.f - pool.weights * potentials.f
+        return -(potentials.f - others / (total - pool.weights)) / tau
+
+    return score
+
+
+SCORES = {"mahalanobis": mahalanobis, "calibrated_gradient": calibrated_gradient}

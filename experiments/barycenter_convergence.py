@@ -1,0 +1,121 @@
+"""Scheme II round by round: the federated barycenter against a central one and against the Gaussian fixed point."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.optimize import linear_sum_assignment
+
+from experiments.common import Output, Parts, Settings, main
+from jaxcollapse.measures import as_moments, uniform_measure, union
+from jaxcollapse.references.barycenter import Exchange, wasserstein_barycenter
+from jaxcollapse.transport.bures import bures_barycenter, bures_distance
+from jaxcollapse.validation import check_range
+
+NAME = "barycenter_convergence"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Distances of whole measures, relative to the spread of the barycenter."""
+
+    num_silos: int = 4
+    """Silos K, each a sample of a Gaussian of its own."""
+    num_points: int = 300
+    """Points of every silo and of the support, so that distances are exact assignments."""
+    dim: int = 2
+    """Dimension."""
+    steps: tuple[float, ...] = (0.5, 1.0)
+    """Shares of the way that points move in a round, in (0, 1]."""
+    epsilons: tuple[float, ...] = (0.02, 0.005)
+    """Regularisations, relative to the variance of all silos together."""
+    num_rounds: int = 40
+    """Rounds of the exchange."""
+    num_seeds: int = 5
+    """Independent problems."""
+
+
+PRESETS = {
+    "smoke": {"num_points": 40, "num_rounds": 5, "num_seeds": 2},
+    "quick": {"num_points": 150, "num_rounds": 20, "num_seeds": 3},
+    "paper": {},
+}
+
+
+def problem(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the silos [K, m, d] and two initial supports [2, m, d]."""
+    rng = np.random.default_rng([config.key, seed])
+    shape = (config.num_silos, config.num_points, config.dim)
+    roots = rng.standard_normal((config.num_silos, config.dim, config.dim)) + np.eye(config.dim)
+    silos = 2 * rng.standard_normal((config.num_silos, 1, config.dim)) + rng.standard_normal(shape) @ roots
+    return silos, silos.mean(axis=(0, 1)) + rng.standard_normal((2, *shape[1:]))
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """List the costs of all pairs."""
+    return np.sum((x[:, None] - y[None]) ** 2, axis=-1)
+
+
+def exact_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """Solve the assignment problem: the 2-Wasserstein distance between as many points."""
+    cost = squared_distances(x, y)
+    return float(np.sqrt(cost[linear_sum_assignment(cost)].mean()))
+
+
+def central_barycenter(silos: np.ndarray, support: np.ndarray, num_steps: int = 100) -> np.ndarray:
+    """Move each point to the mean of the points assigned to it until nothing changes: all data in one place."""
+    for _ in range(num_steps):
+        images = [silo[linear_sum_assignment(squared_distances(support, silo))[1]] for silo in silos]
+        moved = np.mean(images, axis=0)
+        if np.allclose(moved, support):
+            break
+        support = moved
+    return support
+
+
+def run(config: Config, parts: Parts) -> Output:
+    """Follow the exchange at every epsilon, step and seed."""
+    check_range("num_silos", config.num_silos, low=1)
+    check_range("num_points", config.num_points, low=config.dim + 1)
+    for step in config.steps:
+        check_range("steps", step, low=1e-3, high=1)
+    for epsilon in config.epsilons:
+        check_range("epsilons", epsilon, low=1e-6)
+
+    @jax.jit
+    def exchange(silos, support, epsilon, step):
+        parts_moments = jax.vmap(as_moments)(uniform_measure(silos))
+        unit = 2 * jnp.trace(union(parts_moments).covariance)
+        agreed = Exchange(epsilon * unit, step)
+        _, supports = wasserstein_barycenter(uniform_measure(silos), support, agreed, config.num_rounds)
+        supports = jnp.concatenate([support[None], supports])
+        fixed_point, _ = bures_barycenter(parts_moments, jnp.full(config.num_silos, 1 / config.num_silos), 50)
+        moments = jax.vmap(as_moments)(uniform_measure(supports))
+        distances = jax.vmap(bures_distance, in_axes=(0, None))(moments, fixed_point)
+        return supports, distances, jnp.sqrt(jnp.trace(fixed_point.covariance))
+
+    rows = []
+    labels = [(s, e, t) for s in range(config.num_seeds) for e in config.epsilons for t in config.steps]
+    for seed, epsilon, step in parts.track("exchanges", labels):
+        silos, (start, other) = problem(config, seed)
+        arguments = (silos, start, epsilon, step)
+        supports, to_gaussian, unit = map(np.asarray, exchange(*map(jnp.float32, arguments)))
+        central = central_barycenter(silos, start)
+        floor = exact_distance(central, central_barycenter(silos, other)) / unit
+        for number, support in enumerate(supports):
+            to_central = exact_distance(support, central) / unit
+            rows.append((seed, epsilon, step, number, to_central, to_gaussian[number] / unit, floor))
+    columns = ["seed", "epsilon", "step", "round", "to_central", "to_gaussian", "floor"]
+    table = pd.DataFrame(rows, columns=columns)
+    last = (
+        table[table["round"] == config.num_rounds].groupby(["epsilon", "step"]).mean().drop(columns=["seed", "round"])
+    )
+    arrays = xr.Dataset.from_dataframe(table.set_index(columns[:4]))
+    return Output(arrays, table, {"last_round": last.reset_index().to_dict("records")})
+
+
+if __name__ == "__main__":
+    main(NAME, run, Config, PRESETS)

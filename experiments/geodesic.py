@@ -1,0 +1,97 @@
+"""Scheme I on its geodesic: distances to both ends, round by round, and potentials that scale with tau."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.optimize import linear_sum_assignment
+
+from experiments.common import Output, Parts, Settings, main
+from jaxcollapse.measures import uniform_measure
+from jaxcollapse.references.barycenter import Exchange
+from jaxcollapse.references.geodesic import interpolating_measure
+from jaxcollapse.transport.sinkhorn import mean_cost, sinkhorn
+from jaxcollapse.validation import check_range
+
+NAME = "geodesic"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """W(P, xi) + W(xi, Q) against W(P, Q), exact distances between as many points, and f_tau against tau f."""
+
+    num_points: int = 300
+    """Points of pool, silo and support alike, so that distances are exact assignments."""
+    dim: int = 2
+    """Dimension."""
+    taus: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Places on the geodesic, in (0, 1)."""
+    epsilon: float = 0.005
+    """Regularisation, relative to the mean cost between pool and silo."""
+    num_rounds: int = 30
+    """Rounds of the exchange."""
+    num_seeds: int = 5
+    """Independent problems."""
+
+
+PRESETS = {
+    "smoke": {"num_points": 40, "num_rounds": 5, "num_seeds": 2},
+    "quick": {"num_points": 150, "num_rounds": 20, "num_seeds": 3},
+    "paper": {},
+}
+
+
+def problem(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw a pool, a silo of another place and shape, and the initial support between them."""
+    rng = np.random.default_rng([config.key, seed])
+    shape = (config.num_points, config.dim)
+    pool = rng.standard_normal(shape)
+    silo = 3 + rng.standard_normal(shape) * np.linspace(0.5, 2, config.dim)
+    return pool, silo, 1.5 + rng.standard_normal(shape)
+
+
+def exact_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """Solve the assignment problem: the 2-Wasserstein distance between as many points."""
+    cost = np.sum((x[:, None] - y[None]) ** 2, axis=-1)
+    return float(np.sqrt(cost[linear_sum_assignment(cost)].mean()))
+
+
+def run(config: Config, parts: Parts) -> Output:
+    """Follow the exchange at every tau and seed."""
+    check_range("num_points", config.num_points, low=2)
+    check_range("epsilon", config.epsilon, low=1e-6)
+    for tau in config.taus:
+        check_range("taus", tau, low=1e-3, high=1 - 1e-3)
+
+    @jax.jit
+    def exchange(pool, silo, support, tau):
+        pool, silo = uniform_measure(pool), uniform_measure(silo)
+        epsilon = config.epsilon * mean_cost(pool, silo)
+        last, supports = interpolating_measure(pool, silo, support, tau, Exchange(epsilon, 1.0), config.num_rounds)
+        near, far = (sinkhorn(pool, end, epsilon) for end in (uniform_measure(last), silo))
+        return jnp.concatenate([support[None], supports]), near.f - near.f.mean(), far.f - far.f.mean()
+
+    labels = [(seed, tau) for seed in range(config.num_seeds) for tau in config.taus]
+    rounds, scaling = [], []
+    for seed, tau in parts.track("exchanges", labels):
+        pool, silo, start = problem(config, seed)
+        supports, near, far = map(np.asarray, exchange(*map(jnp.float32, (pool, silo, start)), jnp.float32(tau)))
+        whole = exact_distance(pool, silo)
+        for number, support in enumerate(supports):
+            before, after = exact_distance(pool, support), exact_distance(support, silo)
+            rounds.append((seed, tau, number, before / whole, after / whole, (before + after) / whole - 1))
+        scaling.append((seed, tau, near @ far / (far @ far), np.corrcoef(near, far)[0, 1]))
+    columns = ["seed", "tau", "round", "to_pool", "to_silo", "excess"]
+    table = pd.DataFrame(rounds, columns=columns)
+    potentials = pd.DataFrame(scaling, columns=["seed", "tau", "potential_slope", "potential_correlation"])
+    table = table.merge(potentials, on=["seed", "tau"])
+    last = table[table["round"] == config.num_rounds].groupby("tau").mean().drop(columns=["seed", "round"])
+    arrays = xr.Dataset.from_dataframe(table.set_index(["seed", "tau", "round"]))
+    return Output(arrays, table, {"last_round": last.reset_index().to_dict("records")})
+
+
+if __name__ == "__main__":
+    main(NAME, run, Config, PRESETS)

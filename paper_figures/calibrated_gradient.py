@@ -1,0 +1,40 @@
+"""Calibrated gradients against finite differences of the exact cost: every point probed, direct and by proxy."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from paper_figures import style
+
+COLOURS = (style.RED, style.ORANGE, style.SKY, style.BLUE)
+
+
+def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw predicted against measured derivatives at the smallest change of mass, a panel for each epsilon."""
+    table = table[table["size"] == table["size"].min()]
+    epsilons = sorted(table.epsilon.unique(), reverse=True)
+    figure, panels = plt.subplots(
+        1, len(epsilons), figsize=(style.PAGE, 2.6), sharex=True, sharey=True, layout="constrained", squeeze=False
+    )
+    limits = np.array([table.finite_difference.min(), table.finite_difference.max()])
+    for axes, epsilon in zip(panels[0], epsilons, strict=True):
+        axes.plot(limits, limits, **style.THEORY)
+        for tau, colour in zip(sorted(table.tau.unique()), COLOURS, strict=False):
+            cell = table[(table.epsilon == epsilon) & (table.tau == tau)]
+            slope = np.polyfit(cell.finite_difference, cell.predicted, 1)[0]
+            correlation = np.corrcoef(cell.finite_difference, cell.predicted)[0, 1]
+            name = "direct" if tau == 1 else rf"proxy, $\tau = {tau:g}$"
+            label = f"{name}: slope {slope:.2f}, $r$ = {correlation:.3f}"
+            axes.scatter(cell.finite_difference, cell.predicted, s=7, color=colour, linewidth=0, alpha=0.8, label=label)
+        axes.set_title(rf"$\epsilon$ = {epsilon:g} mean cost")
+        axes.set_xlabel("measured derivative of the cost")
+        axes.legend(loc="upper left", handletextpad=0.1, borderaxespad=0)
+    panels[0, 0].set_ylabel("calibrated gradient")
+    low, high = panels[0, 0].get_ylim()
+    panels[0, 0].set_ylim(low, high + 0.45 * (high - low))
+    return figure, table
+
+
+if __name__ == "__main__":
+    style.main("calibrated_gradient", draw)

@@ -1,0 +1,61 @@
+"""Scores by transport."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.optimize import linprog
+
+from jaxcollapse.base import Measure
+from jaxcollapse.measures import uniform_measure
+from jaxcollapse.selectors import calibrated_gradient
+from jaxcollapse.transport.sinkhorn import mean_cost, sinkhorn
+
+pytestmark = pytest.mark.usefixtures("x64")
+KEY = jax.random.key(0)
+
+
+def problem():
+    rng = np.random.default_rng(0)
+    pool = Measure(jnp.asarray(rng.standard_normal((14, 2))), jnp.asarray(rng.uniform(0.5, 2, 14)))
+    return pool, uniform_measure(jnp.asarray(1 + rng.standard_normal((11, 2))))
+
+
+def exact_cost(pool, reference, masses):
+    cost = np.sum((np.asarray(pool.points)[:, None] - np.asarray(reference.points)) ** 2, axis=-1)
+    n, m = cost.shape
+    constraints = np.concatenate([np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))])[:-1]
+    return linprog(cost.ravel(), A_eq=constraints, b_eq=np.append(masses, np.full(m - 1, 1 / m))).fun
+
+
+def test_calibrated_gradients_are_derivatives_of_the_exact_cost():
+    pool, reference = problem()
+    masses, size = np.asarray(pool.weights / pool.weights.sum()), 1e-3
+    expected = []
+    for i, mass in enumerate(masses):
+        others = np.where(np.arange(14) == i, 0, masses) / (1 - mass)
+        direction = size * (np.eye(14)[i] - others)
+        expected.append(
+            (exact_cost(pool, reference, masses + direction) - exact_cost(pool, reference, masses - direction))
+            / size
+            / 2
+        )
+    score = calibrated_gradient(0.02 * float(mean_cost(pool, reference)))(KEY, pool, reference)
+    slope, _ = np.polyfit(expected, -np.asarray(score), 1)
+    assert abs(slope - 1) < 0.05
+    assert np.corrcoef(expected, score)[0, 1] < -0.99
+
+
+def test_calibrated_gradients_average_to_zero_and_scale_with_tau():
+    pool, reference = problem()
+    whole, half = (calibrated_gradient(0.5, tau)(KEY, pool, reference) for tau in (1.0, 0.5))
+    share = pool.weights / pool.weights.sum()
+    assert_allclose(jnp.sum(share * (1 - share) * whole), 0, atol=1e-12)
+    assert_allclose(half, 2 * whole, rtol=1e-12)
+
+
+def test_potentials_that_a_reference_brings_are_used():
+    pool, reference = problem()
+    score = calibrated_gradient(0.5)
+    assert_allclose(score(KEY, pool, sinkhorn(pool, reference, 0.5)), score(KEY, pool, reference), rtol=1e-12)
