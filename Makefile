@@ -3,7 +3,8 @@
 PYTHON3 ?= python3
 PYTHON ?= .venv/bin/python
 
-EXPERIMENTS := gaussian_collapse power_law finite_n silo_digits
+EXPERIMENTS := gaussian_collapse power_law finite_n silo_digits \
+	calibrated_gradient geodesic barycenter_convergence proxy_gaussian overhead
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -56,10 +57,11 @@ lint: $(READY) ## Check style, format and types
 
 bench: $(READY) ## Time the hot paths
 	$(BIN)/python -m experiments.benchmark
+	$(BIN)/python -m experiments.benchmark_transport
 
 canary: $(if $(filter $(BIN)/python,$(PYTHON)),$(READY)) ## Check a jax before its numbers are believed (PYTHON=... has it installed)
 	$(PYTHON) -m pytest tests/test_canary.py
 
 clean: ## Remove all that can be made again in minutes; results/paper stays
-	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info results/quick figures/quick
+	rm -rf .venv .cache .pytest_cache .ruff_cache build *.egg-info results/quick figures/quick
 	find jaxcollapse experiments paper_figures tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -22,11 +21,13 @@ from jaxcollapse.references.barycenter import Exchange, barycenter
 from jaxcollapse.references.geodesic import geodesic
 from jaxcollapse.references.mixture import mixture
 from jaxcollapse.selectors import calibrated_gradient, from_scores, keep_all
-from jaxcollapse.selectors.aggregate import bottom_budget, top_budget
+from jaxcollapse.selectors.aggregate import bottom_budget, soft_budget, top_budget
+from jaxcollapse.selectors.density_ratio import logistic_ratio, moment_ratio
+from jaxcollapse.selectors.matching import center_matching, covariance_matching, k_means
 from jaxcollapse.selectors.submodular import fixed_point
 from jaxcollapse.sweep import Trajectory
-from jaxcollapse.transport.sinkhorn import mean_cost
 from jaxcollapse.trajectory import build_collapse, record_model
+from jaxcollapse.transport.sinkhorn import mean_cost
 from jaxcollapse.validation import check_fit, check_range, make_controls
 from jaxcollapse.workflows import accumulate
 
@@ -60,6 +61,8 @@ class Config(Settings):
     """Support points S of the schemes' references."""
     num_rounds: int = 8
     """Rounds of the schemes; the mixture reference takes four times as many of its own."""
+    num_gradients: int = 100
+    """Gradients that the logistic fit asks of each silo in a generation."""
     num_seeds: int = 6
     """Independent problems and simulations."""
 
@@ -102,7 +105,7 @@ class Method(NamedTuple):
 
 
 def methods(config: Config, epsilon) -> dict[str, Method]:
-    """List the methods; scores are transport gradients but where a name says otherwise."""
+    """List the methods; the score is the transport gradient but where a name says otherwise."""
     n, k, m, d, s, r = (
         config.num_kept, config.num_silos, config.silo_size, config.dim, config.num_support, config.num_rounds,
     )  # fmt: skip
@@ -119,7 +122,12 @@ def methods(config: Config, epsilon) -> dict[str, Method]:
     def centre(key, silos):
         return barycenter(exchange, s, r)(key, silos, None, None)
 
+    def as_one_mixture(key, silos):
+        return jax.tree.map(lambda leaf: leaf[None], silos)
+
     one, union_ = single_silo(), pooled()
+    moments, features = 1 + d + d * d, 1 + d + d * (d + 1) // 2
+    gradients = 2 * features * config.num_gradients
     per_silo = from_scores(calibrated_gradient(epsilon, config.tau), fixed_point(n))
     return {
         "random": Method(keep_all, all_silos(), as_they_are, (0, 0)),
@@ -128,8 +136,20 @@ def methods(config: Config, epsilon) -> dict[str, Method]:
         "pooled": Method(top, union_, as_they_are, (0, k * m * d)),
         "per silo": Method(from_scores(score, fixed_point(n)), all_silos(), as_they_are, (k * pool_and_scores, 0)),
         "Scheme I": Method(per_silo, geodesic(exchange, config.tau, s, r), as_they_are, (points, 0)),
-        "Scheme II": Method(top, all_silos(), centre, (0, points + k * (1 + d + d * d))),
+        "Scheme II": Method(top, all_silos(), centre, (0, points + k * moments)),
         "mixture": Method(top, mixture(epsilon, 4 * r), as_they_are, (k * num_candidates * (d + 2 * 4 * r), 0)),
+        "moment ratio": Method(
+            from_scores(moment_ratio(), soft_budget(n)), all_silos(), as_one_mixture, (0, k * moments)
+        ),
+        "logistic ratio": Method(
+            from_scores(logistic_ratio(config.num_gradients), soft_budget(n)),
+            all_silos(),
+            as_one_mixture,
+            (k * gradients, k * moments),
+        ),
+        "centre matching": Method(center_matching(n), one, as_they_are, (0, d)),
+        "covariance matching": Method(covariance_matching(n), one, as_they_are, (0, moments)),
+        "k-means": Method(k_means(n), one, as_they_are, (0, 0)),
     }
 
 
@@ -148,7 +168,7 @@ def problem(config: Config) -> Measure:
 def simulation(config: Config, name: str) -> Callable[..., Trajectory]:
     """Make the builder of one method's trajectories."""
     budget = 1.0 if name == "random" else config.budget
-    controls = make_controls(config.num_kept, budget)
+    controls = make_controls(config.num_kept, budget, temperature=1.0)
 
     def build(seed) -> Trajectory:
         key, silos = seed
@@ -186,6 +206,7 @@ def run(config: Config, parts: Parts) -> Output:
     table = arrays.to_dataframe().reset_index()
     each, once = (table.method.map({name: floats[i] for name, floats in costs.items()}) for i in (0, 1))
     table = table.assign(bytes=4 * (once + each * table.generation))
+    table = table[["method", "seed", "generation", *RECORDED, "bytes"]]
     last = table[table.generation == config.num_generations].drop(columns=["seed", "generation"])
     summary = last.groupby("method", sort=False).mean().reset_index()
     return Output(arrays, table, {"last_generation": summary.to_dict("records")})

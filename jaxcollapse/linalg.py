@@ -24,3 +24,24 @@ def psd_cholesky(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
         return factor.at[:, j].set(jnp.where(positive & (rows >= j), residual * scale, 0))
 
     return jax.lax.fori_loop(0, dim, column, jnp.zeros_like(covariance))
+
+
+@jax.custom_jvp
+def polar_factor(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    r"""Find the orthogonal matrix nearest to :math:`M = U S V'`, which is :math:`Q = U V'` and maximises
+    :math:`\operatorname{tr} Q'M`.
+
+    Where M is singular Q is one of several, and those of its derivatives that do not exist are zero.
+    """
+    u, _, v = jnp.linalg.svd(matrix)
+    return u @ v
+
+
+@polar_factor.defjvp
+def _polar_factor_jvp(primals: tuple[Array], tangents: tuple[Array]):
+    (matrix,), (tangent,) = primals, tangents
+    u, s, v = jnp.linalg.svd(matrix)
+    change = u.T @ tangent @ v.T
+    total = s[:, None] + s
+    exists = total > matrix.shape[-1] * jnp.finfo(s.dtype).eps * s[0]
+    return u @ v, u @ jnp.where(exists, (change - change.T) / jnp.where(exists, total, 1), 0) @ v

@@ -38,6 +38,15 @@ COLUMNS = {
         "workflow", "split", "verifier", "seed", "generation",
         "trace_ratio", "mean_error", "bures_w2", "effective_rank", "target_distance", "source",
     ],
+    "calibrated_gradient": [
+        "epsilon", "tau", "size", "point", "predicted", "finite_difference", "marginal_error",
+    ],
+    "geodesic": [
+        "seed", "tau", "round", "to_pool", "to_silo", "excess", "potential_slope", "potential_correlation",
+    ],
+    "barycenter_convergence": ["seed", "epsilon", "step", "round", "to_central", "to_gaussian", "floor"],
+    "proxy_gaussian": ["method", "seed", "generation", "trace_ratio", "mean_error", "bures_w2", "bytes"],
+    "overhead": ["operation", "axis", "factor", "size", "seconds", "bytes"],
 }  # fmt: skip
 
 
@@ -57,7 +66,7 @@ def test_experiment_writes_results_and_its_figure_draws_them(name, tmp_path):
     assert document["configuration"]["preset"] == "smoke"
     assert {"jax", "numpy", "device"} <= set(document["versions"])
     arrays = xr.open_dataset(tmp_path / f"{name}.nc")
-    assert "generation" in arrays.dims
+    assert set(arrays.dims) & {"generation", "round", "point", "factor"}
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{name}.{end}" for end in ("csv", "json", "nc")]
     if "trace_ratio" in table:
         start = table[table.generation == 0]

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.linalg
 from numpy.testing import assert_allclose, assert_array_equal
 from oracle import assert_unbiased, draw, energies, random_covariance, random_problem, upper, z_scores
 from scipy import stats
@@ -27,7 +26,6 @@ from jaxcollapse.theory.mean_field import fresh_moments, mean_field
 from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, standardise, tail_probability, tilt
 from jaxcollapse.theory.truncation import separate, truncated_moments
 from jaxcollapse.trajectory import build_collapse, run
-from jaxcollapse.transport import bures
 from jaxcollapse.validation import make_controls
 from jaxcollapse.workflows import WORKFLOWS
 
@@ -304,35 +302,6 @@ def test_mean_field_without_selection_stays_at_the_truth():
     controls = make_controls(100, 0.1, num_fresh=10**9)
     state, _ = run(KEY, collapse, truth, controls, 5, lambda key, state, info: ())
     assert_allclose(state.params.covariance, covariance, rtol=1e-5)
-
-
-bures_distance = jax.jit(bures.bures_distance)
-
-
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("dim", [1, 2, 6])
-def test_bures_distance_agrees_with_matrix_square_roots(dim):
-    rng = np.random.default_rng(dim)
-    m, n = rng.standard_normal((2, dim))
-    s, t = random_covariance(rng, dim), random_covariance(rng, dim)
-    root = scipy.linalg.sqrtm(s)
-    squared = np.sum((m - n) ** 2) + np.trace(s + t - 2 * np.real(scipy.linalg.sqrtm(root @ t @ root)))
-    first, second = moments_of(m, s), moments_of(n, t)
-    assert_allclose(bures_distance(first, second), np.sqrt(squared), rtol=1e-9)
-    assert_allclose(bures_distance(second, first), np.sqrt(squared), rtol=1e-9)
-
-
-@pytest.mark.usefixtures("x64")
-def test_bures_distance_of_singular_covariances():
-    v, w, zero = np.array([1.0, 2.0, -1.0]), np.array([0.0, 1.0, 3.0]), np.zeros(3)
-    line = moments_of(zero, np.outer(v, v))
-    other = moments_of(zero, np.outer(w, w))
-    point = moments_of(w, np.zeros((3, 3)))
-    ball = moments_of(zero, 4 * np.eye(3))
-    assert_allclose(bures_distance(line, other) ** 2, v @ v + w @ w - 2 * abs(v @ w), rtol=1e-7)
-    assert_allclose(bures_distance(line, point) ** 2, v @ v + w @ w, rtol=1e-7)
-    assert_allclose(bures_distance(ball, line) ** 2, 12 + v @ v - 4 * np.sqrt(v @ v), rtol=1e-7)
-    assert bures_distance(point, point) == 0
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -9,6 +9,7 @@ from jaxcollapse.metrics.moments import (
     target_distance,
     trace_ratio,
 )
+from jaxcollapse.metrics.sliced import sliced_w
 
 METRICS = {
     "trace_ratio": trace_ratio,

@@ -1,9 +1,9 @@
 """References: what verifiers are shown. A new one is a module here and a line in `REFERENCES`.
 
 Silos are a stacked, padded measure [K, m, d], or a stack of targets; a reference is a stack [r, ...]. Where silos
-collaborate, what they compute is a function `silo_*` or `interpolate`, what the server computes a function `server_*`, and
-what travels between them are the arrays that these take and return: one program maps the silos' part over the stack,
-a deployment calls it where the data are.
+collaborate, what one of them computes is `interpolate` or a function `silo_*`, what the server computes a function
+`server_*`, and what travels is what these take and return: one program maps the silos' part over the stack, a
+deployment calls it where the data are.
 """
 
 import jax

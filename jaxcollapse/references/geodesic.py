@@ -1,4 +1,4 @@
-"""Scheme I: a measure on the geodesic from the pool to each silo, found by exchanging interpolants [rakotomamonjy2024]_."""
+"""Scheme I: a measure on the geodesic from the pool to each silo, by exchanging interpolants [rakotomamonjy2024]_."""
 
 import jax
 import jax.numpy as jnp

@@ -84,7 +84,7 @@ def sinkhorn(
         epsilon: regularisation, positive, in units of the squared distance; see `mean_cost`.
         num_outer: plans made; more of them follow smaller epsilons.
         num_inner: sweeps on each plan; num_outer * num_inner + 2 sweeps in all.
-        relaxation: omega, from 1, which is Sinkhorn's own, to 1.9.
+        relaxation: omega, from 1, which is Sinkhorn's own, to 1.9; at 1.8 some problems already fail to converge.
         init: a warm start, of which g alone is used: the source may have new points.
 
     Raises:

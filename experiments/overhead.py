@@ -1,0 +1,143 @@
+"""Time and memory of transport and of the exchanges, against candidates, reference points, silos and rounds."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from experiments.common import Output, Parts, Settings, main
+from jaxcollapse.base import Measure
+from jaxcollapse.measures import uniform_measure
+from jaxcollapse.references.barycenter import Exchange, wasserstein_barycenter
+from jaxcollapse.references.geodesic import interpolating_measure
+from jaxcollapse.references.mixture import federated_sinkhorn
+from jaxcollapse.transport.sinkhorn import sinkhorn, soft_c_transform
+from jaxcollapse.validation import check_range
+
+NAME = "overhead"
+AXES = ("candidates", "reference", "silos", "rounds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Seconds and bytes of one call, and the exponents of their growth along each axis."""
+
+    candidates: int = 4000
+    """Candidates N where they do not vary."""
+    reference: int = 1000
+    """Points M of the reference, of all silos together where there are several."""
+    silos: int = 4
+    """Silos K."""
+    rounds: int = 4
+    """Rounds R of an exchange."""
+    support: int = 500
+    """Support points S."""
+    dim: int = 32
+    """Dimension."""
+    factors: tuple[int, ...] = (1, 2, 4, 8)
+    """By how much each axis is stretched in turn."""
+    tile: int = 1024
+    """Candidates scored at a time by the c-transform."""
+    repeats: int = 7
+    """Runs of each compiled call, of which the median counts; the calls take turns."""
+
+
+PRESETS = {
+    "smoke": {"candidates": 60, "reference": 24, "support": 10, "dim": 3, "factors": (1, 2), "repeats": 2},
+    "quick": {"candidates": 1000, "reference": 300, "support": 150, "factors": (1, 4), "repeats": 3},
+    "paper": {},
+}
+
+
+def calls(config: Config) -> dict[str, tuple[Callable[..., Any], tuple[str, ...]]]:
+    """List the operations and the axes along which each grows; each takes pool, reference, silos and support."""
+    epsilon = 0.1 * config.dim
+    exchange = Exchange(epsilon, 1.0)
+    return {
+        "potentials": (lambda p, q, k, s, r: sinkhorn(p, q, epsilon).f, ("candidates", "reference")),
+        "c-transform": (
+            lambda p, q, k, s, r: soft_c_transform(p.points, q, q.weights, epsilon, tile=config.tile),
+            ("candidates", "reference"),
+        ),
+        "Scheme I": (
+            lambda p, q, k, s, r: jax.vmap(lambda silo: interpolating_measure(p, silo, s, 0.5, exchange, r)[0])(k),
+            ("candidates", "silos", "rounds"),
+        ),
+        "Scheme II": (
+            lambda p, q, k, s, r: wasserstein_barycenter(k, s, exchange, r)[0],
+            ("reference", "silos", "rounds"),
+        ),
+        "mixture": (
+            lambda p, q, k, s, r: federated_sinkhorn(p, k, epsilon, r).f,
+            ("candidates", "reference", "silos", "rounds"),
+        ),
+    }
+
+
+def data(config: Config, sizes: dict[str, int]) -> tuple[Measure, Measure, Measure, jax.Array]:
+    """Draw pool, reference, silos that divide it, and a support."""
+    rng = np.random.default_rng(config.key)
+
+    def draw(*shape):
+        return jnp.float32(rng.standard_normal((*shape, config.dim)))
+
+    per_silo = max(sizes["reference"] // sizes["silos"], 1)
+    return (
+        uniform_measure(draw(sizes["candidates"])),
+        uniform_measure(draw(sizes["reference"])),
+        uniform_measure(draw(sizes["silos"], per_silo)),
+        draw(config.support),
+    )
+
+
+def run(config: Config, parts: Parts) -> Output:
+    """Compile every call at every size, time them in turns, and fit the exponents."""
+    check_range("repeats", config.repeats, low=1)
+    base = {axis: getattr(config, axis) for axis in AXES}
+    for axis, size in base.items():
+        check_range(axis, size, low=1)
+    labels = [(name, axis, f) for name, (_, axes) in calls(config).items() for axis in axes for f in config.factors]
+    programs = {}
+    for name, axis, factor in parts.track("compiling", labels):
+        sizes = base | {axis: factor * base[axis]}
+        call, arguments = calls(config)[name][0], data(config, sizes)
+        program = jax.jit(lambda *a, call=call, r=sizes["rounds"]: call(*a, r)).lower(*arguments).compile()
+        jax.block_until_ready(program(*arguments))
+        programs[name, axis, factor] = (program, arguments)
+
+    times = {label: [] for label in programs}
+    for _, label in parts.track("timing", [(i, label) for i in range(config.repeats) for label in programs]):
+        program, arguments = programs[label]
+        started = time.perf_counter()
+        jax.block_until_ready(program(*arguments))
+        times[label].append(time.perf_counter() - started)
+
+    rows = [
+        (
+            *label,
+            label[2] * base[label[1]],
+            statistics.median(times[label]),
+            program.memory_analysis().temp_size_in_bytes,
+        )
+        for label, (program, _) in programs.items()
+    ]
+    table = pd.DataFrame(rows, columns=["operation", "axis", "factor", "size", "seconds", "bytes"])
+
+    def exponents(cell):
+        x = np.log(cell["size"])
+        return pd.Series({q: np.polyfit(x, np.log(cell[q]), 1)[0] for q in ("seconds", "bytes")})
+
+    fits = table.groupby(["operation", "axis"], sort=False)[["size", "seconds", "bytes"]].apply(exponents).reset_index()
+    arrays = xr.Dataset.from_dataframe(table.set_index(["operation", "axis", "factor"]))
+    return Output(arrays, table, {"exponents": fits.to_dict("records")})
+
+
+if __name__ == "__main__":
+    main(NAME, run, Config, PRESETS)

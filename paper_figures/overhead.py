@@ -1,0 +1,40 @@
+"""Time and memory against size, with the exponents of their growth."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from paper_figures import style
+
+COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, style.PURPLE)
+QUANTITIES = {"seconds": "seconds", "bytes": "temporary bytes"}
+
+
+def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw both quantities, a row each, against every axis, a column each."""
+    names = list(dict.fromkeys(table.axis))
+    operations = list(dict.fromkeys(table.operation))
+    figure, panels = plt.subplots(
+        2, len(names), figsize=(style.PAGE, 4.0), sharex="col", sharey="row", layout="constrained"
+    )
+    for row, (quantity, label) in zip(panels, QUANTITIES.items(), strict=True):
+        for axes, name in zip(row, names, strict=True):
+            for operation, colour in zip(operations, COLOURS, strict=True):
+                cell = table[(table.axis == name) & (table.operation == operation)]
+                if len(cell) == 0:
+                    continue
+                slope = np.polyfit(np.log(cell["size"]), np.log(cell[quantity]), 1)[0]
+                axes.plot(
+                    cell["size"], cell[quantity], "o-", markersize=2.5, color=colour, label=f"{operation}: {slope:.2f}"
+                )
+            axes.set(xscale="log", yscale="log")
+            axes.legend(fontsize=5.5)
+        row[0].set_ylabel(label)
+    for axes, name in zip(panels[-1], names, strict=True):
+        axes.set_xlabel(name)
+    return figure, table
+
+
+if __name__ == "__main__":
+    style.main("overhead", draw)

@@ -1,0 +1,231 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conformance import check_selector, points
+from numpy.testing import assert_allclose
+from oracle import assert_unbiased, random_covariance, z_between, z_scores
+from scipy import integrate, optimize, stats
+from sklearn.linear_model import LogisticRegression
+
+from jaxcollapse.base import Measure, Moments
+from jaxcollapse.measures import as_moments, stack_padded, uniform_measure
+from jaxcollapse.selectors import SELECTORS
+from jaxcollapse.selectors.density_ratio import (
+    fit_logistic,
+    lift,
+    log_ratio,
+    logistic_ratio,
+    moment_ratio,
+    quadratic_features,
+    shared_frame,
+    silo_gradient,
+)
+from jaxcollapse.validation import make_controls
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+KEY = jax.random.key(0)
+SIZES = (60, 25, 90)
+
+
+def problem(seed=0, dim=3, num_candidates=300):
+    """Draw three skewed silos of unequal sizes, one with unequal masses, and a pool that covers them."""
+    rng = np.random.default_rng(seed)
+    silos = [1.5 * rng.standard_normal(dim) + rng.standard_normal((m, dim)) for m in SIZES]
+    silos = [uniform_measure(jnp.asarray(x)) for x in silos]
+    silos[0] = silos[0]._replace(weights=jnp.asarray(rng.uniform(0.5, 2, SIZES[0])))
+    root = np.linalg.cholesky(random_covariance(rng, dim) + np.eye(dim))
+    pool = 1.8 * rng.standard_normal((num_candidates, dim)) @ root
+    return stack_padded(silos), uniform_measure(jnp.asarray(pool))
+
+
+def flat(silos):
+    kept = np.asarray(silos.weights).ravel() > 0
+    return Measure(silos.points.reshape(-1, silos.points.shape[-1])[kept], silos.weights.ravel()[kept])
+
+
+def with_padding(measure, size=7, value=50.0):
+    pad = [(0, 0)] * (measure.weights.ndim - 1) + [(0, size)]
+    return Measure(
+        jnp.pad(measure.points, [*pad, (0, 0)], constant_values=value),
+        jnp.pad(measure.weights, pad),
+    )
+
+
+@pytest.mark.parametrize("clip", [np.inf, 2.0])
+def test_moment_ratio_is_the_ratio_of_the_gaussian_models(clip):
+    silos, pool = problem()
+    x = np.asarray(pool.points)
+    mixture, total = 0, np.asarray(silos.weights).sum()
+    for y, w in zip(np.asarray(silos.points), np.asarray(silos.weights), strict=True):
+        mean, covariance = np.average(y, axis=0, weights=w), np.cov(y.T, aweights=w, ddof=0)
+        covariance += 0.1 * np.trace(covariance) / 3 * np.eye(3)
+        mixture += w.sum() / total * stats.multivariate_normal(mean, covariance).pdf(x)
+    covariance = np.cov(x.T, ddof=0)
+    covariance += 0.1 * np.trace(covariance) / 3 * np.eye(3)
+    expected = np.log(mixture) - stats.multivariate_normal(x.mean(0), covariance).logpdf(x)
+    assert (np.abs(expected) > 2).any()
+    for reference in silos, as_moments(silos), with_padding(silos):
+        score = moment_ratio(ridge=0.1, clip=clip)(KEY, pool, reference)
+        assert_allclose(score, np.clip(expected, -clip, clip), rtol=1e-9, atol=1e-9)
+
+
+def test_a_silo_without_mass_is_not_there():
+    silos, pool = problem()
+    emptied = silos._replace(weights=silos.weights.at[1].set(0))
+    others = jax.tree.map(lambda leaf: leaf[jnp.array([0, 2])], silos)
+    for score in map(jax.jit, (moment_ratio(), logistic_ratio(num_rounds=30))):
+        assert_allclose(score(KEY, pool, emptied), score(KEY, pool, others), rtol=1e-9, atol=1e-9)
+
+
+def test_quadratic_features_are_orthonormal_for_a_whitened_gaussian():
+    node, weight = np.polynomial.hermite_e.hermegauss(5)
+    grid = np.stack(np.meshgrid(node, node, node), -1).reshape(-1, 3)
+    mass = np.prod(np.stack(np.meshgrid(weight, weight, weight), -1).reshape(-1, 3), axis=1)
+    moments = as_moments(Measure(jnp.asarray(grid), jnp.asarray(mass)))
+    frame = shared_frame(jax.tree.map(lambda leaf: leaf[None], moments), Measure(jnp.asarray(grid), jnp.asarray(mass)))
+    features = np.asarray(quadratic_features(frame, jnp.asarray(grid)))
+    assert features.shape[1] == 10
+    assert_allclose((features * mass[:, None]).T @ features / mass.sum(), np.eye(10), atol=1e-12)
+
+
+def test_gradients_of_the_silos_are_those_of_their_losses():
+    silos, pool = problem()
+    frame = shared_frame(as_moments(silos), pool)
+    lifted = jax.vmap(lift, in_axes=(None, 0))(frame, silos)
+    theta = jnp.asarray(np.random.default_rng(1).standard_normal(10))
+
+    def loss(theta, silo):
+        return jnp.sum(silo.weights * jnp.logaddexp(0, -silo.points @ theta))
+
+    messages = jax.vmap(silo_gradient, in_axes=(None, 0))(theta, lifted)
+    assert_allclose(messages.gradient, jax.vmap(jax.grad(loss), in_axes=(None, 0))(theta, lifted), rtol=1e-10)
+    assert_allclose(messages.mass, silos.weights.sum(1))
+
+
+@pytest.mark.parametrize("regularisation", [1e-3, 0.1])
+def test_federated_fit_equals_the_pooled_regression(regularisation):
+    silos, pool = problem()
+    fitted = fit_logistic(silos, pool, 500, regularisation)
+    real = flat(silos)
+    frame = shared_frame(as_moments(silos), pool, 1e-6)
+    x = np.concatenate([quadratic_features(frame, real.points), quadratic_features(frame, pool.points)])
+    label = np.repeat([1, 0], [len(real.weights), len(pool.weights)])
+    mass = np.concatenate([real.weights / real.weights.sum(), pool.weights / pool.weights.sum()]) / 2
+    model = LogisticRegression(C=1 / regularisation, tol=1e-10, max_iter=10_000)
+    model.fit(x[:, 1:], label, sample_weight=mass)
+    assert_allclose(fitted.theta, np.append(model.intercept_, model.coef_), rtol=1e-4, atol=1e-4)
+    assert_allclose(log_ratio(fitted, pool.points), model.decision_function(x[len(real.weights) :, 1:]), atol=1e-4)
+
+
+def test_federated_fit_depends_on_the_union_of_the_silos_only():
+    silos, pool = problem()
+    together = jax.tree.map(lambda leaf: leaf[None], flat(silos))
+    fits = [fit_logistic(data, pool, 1000) for data in (silos, together)]
+    first, second = (log_ratio(fit, pool.points) for fit in fits)
+    assert_allclose(first, second, atol=1e-7)
+
+
+def test_padding_changes_no_score():
+    silos, pool = problem()
+    for score in map(jax.jit, (moment_ratio(ridge=0.1, clip=3), logistic_ratio(num_rounds=100, clip=3))):
+        expected = score(KEY, pool, silos)
+        assert np.abs(expected).max() <= 3
+        assert_allclose(score(KEY, pool, with_padding(silos)), expected, rtol=1e-9, atol=1e-9)
+        padded = score(KEY, with_padding(pool), silos)
+        assert_allclose(padded[: len(expected)], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_logistic_fit_is_unbiased_for_gaussians():
+    # The truth is quadratic: log N(x; m, S) - log N(x; 0, I). Standard errors are those of the replicates.
+    mean, covariance = np.array([0.4, -0.3]), np.array([[0.8, 0.2], [0.2, 0.9]])
+    root = np.linalg.cholesky(covariance)
+    x = np.random.default_rng(0).standard_normal((8, 2))
+    truth = stats.multivariate_normal(mean, covariance).logpdf(x) - stats.multivariate_normal(np.zeros(2)).logpdf(x)
+
+    def replicate(key):
+        normal = jax.random.normal(key, (7, 1000, 2))
+        # Three silos: those sides of one Gaussian on which the first coordinate is low, middling, high.
+        real = (mean + normal[:3] @ root.T).reshape(-1, 2)
+        side = jnp.searchsorted(jnp.array([0.0, 1.0]), real[:, 0])
+        silos = Measure(jnp.broadcast_to(real, (3, *real.shape)), (side == jnp.arange(3)[:, None]).astype(float))
+        pool = uniform_measure(normal[3:].reshape(-1, 2))
+        return log_ratio(fit_logistic(silos, pool, 100, 1e-6), jnp.asarray(x))
+
+    fitted = jax.jit(lambda keys: jax.lax.map(replicate, keys))(jax.random.split(jax.random.key(1), 40))
+    assert_unbiased(z_scores(fitted, truth), replicates=40)
+    assert np.asarray(fitted).std(0).max() < 0.3
+
+
+def test_regularisation_shrinks_the_ratio_towards_one():
+    silos, pool = problem()
+    fits = [fit_logistic(silos, pool, 300, strength) for strength in (1e-3, 0.1, 10.0)]
+    spread = [np.ptp(log_ratio(fitted, pool.points)) for fitted in fits]
+    assert spread[0] > 2 * spread[1] > 10 * spread[2]
+
+
+def kept_density(log_w, budget):
+    """Tabulate the limit of Gumbel-top-n on a standard normal: p(x) (1 - exp(-tau w(x))), tau by the budget."""
+    x = np.linspace(-9, 9, 4001)
+    p, w = stats.norm.pdf(x), np.exp(log_w(x))
+    share = lambda tau: integrate.simpson(p * -np.expm1(-tau * w), x=x)
+    tau = optimize.brentq(lambda tau: share(tau) - budget, 1e-9, 1e9)
+    return x, p * -np.expm1(-tau * w) / budget
+
+
+@pytest.mark.parametrize("budget", [0.25, 0.01])
+def test_gumbel_top_n_on_the_exact_ratio_moves_the_pool_to_the_mixture(budget):
+    size, num_runs, mean, deviation = 4000, 200, 0.5, 0.8
+    log_w = lambda x: -((x - mean) ** 2) / (2 * deviation**2) + x**2 / 2 - np.log(deviation)
+    num_kept = round(budget * size)
+    controls = make_controls(num_kept, budget, temperature=1.0)
+    select = SELECTORS["soft"](lambda key, pool, reference: log_w(pool.points[:, 0]), num_kept)
+
+    def run(key):
+        draw_key, select_key = jax.random.split(key)
+        pool = uniform_measure(jax.random.normal(draw_key, (size, 1)))
+        kept = as_moments(pool._replace(weights=select(select_key, pool, jnp.zeros(1), controls)))
+        return jnp.stack([kept.mean[0], kept.covariance[0, 0] + kept.mean[0] ** 2])
+
+    moments = np.asarray(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(2), num_runs)))
+    x, density = kept_density(log_w, budget)
+    limit = np.array([integrate.simpson(density * x**power, x=x) for power in (1, 2)])
+    assert_unbiased(z_scores(moments, limit), replicates=num_runs)
+    mixture = np.array([mean, mean**2 + deviation**2])
+    # What is left of the way from the pool to the mixture, in mean and second moment.
+    left = np.abs(limit - mixture) / np.abs(np.array([0, 1]) - mixture)
+    assert (left < (0.25 if budget > 0.1 else 0.02)).all(), left
+
+
+def test_resampling_by_the_fitted_ratio_moves_moments_to_the_mixture():
+    silos = Moments(jnp.array([1.0, 3.0]), jnp.array([[1.0, 0.0], [-0.2, 0.5]]), 0.5 * jnp.stack([jnp.eye(2)] * 2))
+    share = np.array([0.25, 0.75])
+    mean = share @ np.asarray(silos.mean)
+    second = 0.5 * np.eye(2) + np.einsum("k,ki,kj->ij", share, silos.mean, silos.mean)
+
+    def run(key):
+        keys = jax.random.split(key, 3)
+        real = silos.mean[:, None] + jnp.sqrt(0.5) * jax.random.normal(keys[0], (2, 900, 2))
+        weights = (jnp.arange(900) < jnp.array([[300], [900]])).astype(float)
+        pool = uniform_measure(jax.random.normal(keys[1], (2000, 2)))
+
+        def miss(name, score):
+            select = SELECTORS[name](score, 100)
+            references = jax.tree.map(lambda leaf: leaf[None], Measure(real, weights))
+            kept = select(keys[2], pool, references, make_controls(100, 0.05, temperature=1.0)) / 100
+            error = jnp.einsum("n,ni,nj->ij", kept, pool.points, pool.points) - second
+            return jnp.stack([jnp.sum((kept @ pool.points - mean) ** 2), jnp.sum(error**2)])
+
+        rules = ("soft", logistic_ratio(100)), ("soft", moment_ratio()), ("random", moment_ratio())
+        return jnp.stack([miss(*rule) for rule in rules])
+
+    misses = np.asarray(jax.jit(lambda keys: jax.lax.map(run, keys))(jax.random.split(jax.random.key(3), 30)))
+    for ratio in (0, 1):
+        assert (z_between(misses[:, ratio], misses[:, 2]) < -stats.t.isf(1e-4, 29)).all()
+        assert (misses[:, ratio].mean(0) < 0.3 * misses[:, 2].mean(0)).all()
+
+
+def test_conformance():
+    silos = Measure(points(3, 24).reshape(1, 2, 12, -1), jnp.ones((1, 2, 12)))
+    check_selector(SELECTORS["top"](logistic_ratio(num_rounds=50), 16), silos, deterministic=True)
