@@ -120,12 +120,11 @@ def k_means(max_kept: int, num_iterations: int = 10, block: int = 256) -> Select
         def iterate(_, centers):
             cluster, _ = nearest(centers)
             total = jnp.zeros(size, x.dtype).at[cluster].add(mass)
-            summed = jnp.zeros_like(centers).at[cluster].add(jnp.where(mass > 0, mass, 0)[:, None] * x)
+            summed = jnp.zeros_like(centers).at[cluster].add(mass[:, None] * x)
             return jnp.where(total[:, None] > 0, summed / jnp.where(total > 0, total, 1)[:, None], centers)
 
         cluster, distance = nearest(jax.lax.fori_loop(0, num_iterations, iterate, x[first]))
-        distance = jnp.where(mass > 0, distance, jnp.inf)
-        # Sorted by cluster, then by distance: the first of each cluster represents it.
+        # Padding last, by cluster, by distance: the first of each cluster represents it.
         index = jnp.lexsort((distance, cluster, mass <= 0))
         leads = jnp.diff(cluster[index], prepend=-1) != 0
         represents = jnp.zeros_like(leads).at[index].set(leads)

@@ -87,8 +87,8 @@ def greedy(max_kept: int, normalise: Normalise = min_max) -> AggregateFn:
     return aggregate
 
 
-def fixed_point(max_kept: int, normalise: Normalise = min_max, num_iterations: int = 10) -> AggregateFn:
-    r"""Keep n candidates of nearly greatest F by a few sorts: the set of `greedy`, in the cases tried.
+def fixed_point(max_kept: int, normalise: Normalise = min_max, num_iterations: int = 30) -> AggregateFn:
+    r"""Keep n candidates of nearly greatest F by a few sorts: the set of `greedy` in nearly all cases tried.
 
     The gradient of F in the weights is :math:`\sum_k v_{ik} / (1 + z_k)`, so the best n under it, A(z), is the
     vertex that Frank and Wolfe's method [frank1956]_ steps to on the relaxation to fractional weights,
