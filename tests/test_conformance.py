@@ -56,7 +56,7 @@ def test_workflows(name, memory):
 @pytest.mark.parametrize("name", REFERENCES)
 def test_references(name):
     exchange = Exchange(epsilon=5.0, step=1.0)
-    arguments = {"geodesic": (exchange, 0.5, 6, 2), "barycenter": (exchange, 6, 2), "mixture": (5.0, 3)}
+    arguments = {"geodesic": (exchange, 0.5, 6, 1), "barycenter": (exchange, 6, 1), "mixture": (5.0, 2)}
     conformance.check_reference(REFERENCES[name](*arguments.get(name, ())), *silos())
 
 

@@ -131,9 +131,11 @@ def test_images_are_means_of_many_points_where_epsilon_is_large_enough():
     assert exposure(silo, support, exchange) < 0.5
 
 
-def test_exposure_warns_where_an_image_is_a_single_point():
-    support, points = cloud(5, 30), cloud(2, 60).at[0].set(100.0)
-    silo = uniform_measure(points)
-    image = np.asarray(interpolate(silo, support, Exchange(epsilon=0.01, step=1.0)))
-    assert np.abs(image - 100).sum(1).min() < 1e-6
-    assert exposure(silo, support, Exchange(epsilon=0.01, step=1.0)) > 0.999
+def test_exposure_warns_where_images_are_single_points():
+    # As many support points as data, and hardly any regularisation: the plan is close to a permutation.
+    support, points = cloud(5, 30), cloud(2, 30)
+    exchange = Exchange(epsilon=0.01, step=1.0)
+    image = np.asarray(interpolate(uniform_measure(points), support, exchange))
+    nearest = np.sqrt(((image[:, None] - np.asarray(points)[None]) ** 2).sum(-1)).min(1)
+    assert nearest.min() < 1e-3
+    assert exposure(uniform_measure(points), support, exchange) > 0.99
