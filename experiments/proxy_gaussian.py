@@ -28,17 +28,23 @@ from jaxcollapse.selectors.submodular import fixed_point
 from jaxcollapse.sweep import Trajectory
 from jaxcollapse.trajectory import build_collapse, record_model
 from jaxcollapse.transport.sinkhorn import mean_cost
-from jaxcollapse.validation import check_fit, check_range, make_controls
+from jaxcollapse.validation import check_fit, check_names, check_range, make_controls
 from jaxcollapse.workflows import accumulate
 
 NAME = "proxy_gaussian"
 RECORDED = ("trace_ratio", "mean_error", "bures_w2")
+METHODS = (
+    "random", "single silo", "bottom, single silo", "pooled", "per silo", "Scheme I", "Scheme II", "mixture",
+    "moment ratio", "logistic ratio", "centre matching", "covariance matching", "k-means",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
     """What a verifier is shown, and how it selects, under accumulate."""
 
+    methods: tuple[str, ...] = METHODS
+    """Ways to select."""
     num_kept: int = 150
     """Samples n kept in each generation."""
     budget: float = 0.25
@@ -69,6 +75,7 @@ class Config(Settings):
 
 PRESETS = {
     "smoke": {
+        "methods": ("random", "Scheme I", "mixture", "logistic ratio"),
         "num_kept": 20,
         "num_generations": 2,
         "silo_size": 12,
@@ -187,6 +194,7 @@ def simulation(config: Config, name: str) -> Callable[..., Trajectory]:
 
 def run(config: Config, parts: Parts) -> Output:
     """Run every method on every problem."""
+    check_names("methods", config.methods, METHODS)
     check_range("num_generations", config.num_generations, low=1)
     check_range("num_silos", config.num_silos, low=1)
     check_range("epsilon", config.epsilon, low=1e-6)
@@ -197,7 +205,8 @@ def run(config: Config, parts: Parts) -> Output:
     seeds = np.arange(config.num_seeds)
     lanes = {"seed": (lane_keys(config.key, seeds), problem(config))}
     coords = {"seed": seeds, "generation": np.arange(config.num_generations + 1)}
-    costs = {name: method.floats for name, method in methods(config, 1.0).items()}
+    available = methods(config, 1.0)
+    costs = {name: available[name].floats for name in config.methods}
     histories = [
         frame(parts.sweep(name, simulation(config, name), lanes, config.num_generations), tuple(coords), coords)
         for name in costs
