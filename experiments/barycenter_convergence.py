@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
 
-from experiments.common import Output, Parts, Settings, main
+from experiments.common import Output, Parts, Settings, exact_distance, main, squared_distances
 from jaxcollapse.measures import as_moments, uniform_measure, union
 from jaxcollapse.references.barycenter import Exchange, wasserstein_barycenter
 from jaxcollapse.transport.bures import bures_barycenter, bures_distance
@@ -52,17 +52,6 @@ def problem(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray]:
     roots = rng.standard_normal((config.num_silos, config.dim, config.dim)) + np.eye(config.dim)
     silos = 2 * rng.standard_normal((config.num_silos, 1, config.dim)) + rng.standard_normal(shape) @ roots
     return silos, silos.mean(axis=(0, 1)) + rng.standard_normal((2, *shape[1:]))
-
-
-def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """List the costs of all pairs."""
-    return np.sum((x[:, None] - y[None]) ** 2, axis=-1)
-
-
-def exact_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """Solve the assignment problem: the 2-Wasserstein distance between as many points."""
-    cost = squared_distances(x, y)
-    return float(np.sqrt(cost[linear_sum_assignment(cost)].mean()))
 
 
 def central_barycenter(silos: np.ndarray, support: np.ndarray, num_steps: int = 100) -> np.ndarray:

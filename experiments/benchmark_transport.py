@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import statistics
-import time
 from collections.abc import Callable
 
 import jax
@@ -16,6 +15,7 @@ from ott.solvers.linear import sinkhorn as ott_sinkhorn
 from rich.console import Console
 from rich.table import Table
 
+from experiments.benchmark import seconds
 from jaxcollapse.base import Measure
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.selectors.submodular import fixed_point, greedy, min_max, objective
@@ -86,8 +86,8 @@ def solvers(
 
     def geomloss_tensorized():
         import torch
-        from geomloss.sinkhorn_divergence import log_weights
-        from geomloss.sinkhorn_samples import cost_routines, softmin_tensorized
+        from geomloss._legacy.sinkhorn_divergence import log_weights
+        from geomloss._legacy.sinkhorn_samples import cost_routines, softmin_tensorized
 
         tensors = [torch.tensor(v, dtype=torch.float32)[None] for v in (x, y, a, b)]
         log_a, log_b = log_weights(tensors[2]), log_weights(tensors[3])
@@ -121,13 +121,6 @@ def solvers(
     }
 
 
-def seconds(function: Callable[[], object]) -> float:
-    """Time one call."""
-    started = time.perf_counter()
-    jax.block_until_ready(function())
-    return time.perf_counter() - started
-
-
 def transport_table(config: Benchmark) -> Table:
     """Time every solver that is installed, in turns."""
     source, target, epsilon = problem(config)
@@ -149,7 +142,7 @@ def transport_table(config: Benchmark) -> Table:
     for repeat in range(config.repeats):
         for name in times:
             if repeat < 2 or not name.startswith("POT"):
-                times[name].append(seconds(listed[name][1]))
+                times[name].append(seconds(lambda solve=listed[name][1]: jax.block_until_ready(solve())))
     reference = statistics.median(times["jaxcollapse"])
     for name in listed:
         if name in absent:
@@ -178,9 +171,8 @@ def aggregation_table(config: Benchmark) -> Table:
     pool = uniform_measure(jnp.zeros((config.num_scored, 1)))
     controls, key = make_controls(config.num_chosen, config.num_chosen / config.num_scored), jax.random.key(0)
     utilities = np.asarray(min_max(jnp.asarray(scores), pool.weights), np.float64)
-    plain_time = time.perf_counter()
     plain = numpy_greedy(utilities, config.num_chosen)
-    plain_time = time.perf_counter() - plain_time
+    plain_time = seconds(lambda: numpy_greedy(utilities, config.num_chosen))
     table = Table(
         "aggregation", "ms", "ratio", "same choices", "objective",
         title=f"{config.num_chosen} of {config.num_scored} candidates for {config.num_silos} silos",
@@ -194,8 +186,11 @@ def aggregation_table(config: Benchmark) -> Table:
         compiled = jax.jit(aggregate)
         kept = np.asarray(compiled(key, scores, pool, controls))
         repeats = 2 if name == "greedy" else config.repeats
-        elapsed = [seconds(lambda compiled=compiled: compiled(key, scores, pool, controls)) for _ in range(repeats)]
-        median = statistics.median(elapsed)
+
+        def call(compiled=compiled):
+            return jax.block_until_ready(compiled(key, scores, pool, controls))
+
+        median = statistics.median(seconds(call) for _ in range(repeats))
         same = f"{int((kept * plain).sum())} of {config.num_chosen}"
         table.add_row(name, f"{1e3 * median:.1f}", f"{plain_time / median:.0f}x", same, value(kept))
     return table

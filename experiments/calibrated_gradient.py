@@ -11,7 +11,7 @@ import scipy.sparse
 import xarray as xr
 from scipy.optimize import linprog
 
-from experiments.common import Output, Parts, Settings, main
+from experiments.common import Output, Parts, Settings, main, squared_distances
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.references.barycenter import Exchange
 from jaxcollapse.references.geodesic import interpolating_measure
@@ -78,7 +78,7 @@ def exact_cost(cost: np.ndarray, source: np.ndarray, target: np.ndarray) -> floa
 
 def finite_differences(config: Config, parts: Parts, pool: np.ndarray, silo: np.ndarray) -> pd.DataFrame:
     """Move mass to one candidate from all others and back, and divide the change of the cost."""
-    cost = np.sum((pool[:, None] - silo[None]) ** 2, axis=-1)
+    cost = squared_distances(pool, silo)
     n, m = cost.shape
     target, one = np.full(m, 1 / m), 1 / n
 

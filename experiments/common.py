@@ -1,4 +1,4 @@
-"""What experiments share: command line, presets, checkpoints and progress."""
+"""What experiments share: command line, presets, checkpoints, progress and exact distances."""
 
 import argparse
 import dataclasses
@@ -16,6 +16,7 @@ import xarray as xr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
+from scipy.optimize import linear_sum_assignment
 
 from jaxcollapse import results
 from jaxcollapse.sweep import Trajectory, sweep
@@ -110,6 +111,17 @@ def lane_keys(seed: int, lanes: Any) -> jax.Array:
 def frame(history: Mapping[str, np.ndarray], dims: tuple[str, ...], coords: Mapping[str, Any]) -> xr.Dataset:
     """Name the axes of a history."""
     return xr.Dataset({k: (dims, np.asarray(v)) for k, v in history.items()}, coords=coords)
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """List the costs of all pairs."""
+    return np.sum((x[:, None] - y[None]) ** 2, axis=-1)
+
+
+def exact_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """Solve the assignment problem: the 2-Wasserstein distance between as many points."""
+    cost = squared_distances(x, y)
+    return float(np.sqrt(cost[linear_sum_assignment(cost)].mean()))
 
 
 def main(

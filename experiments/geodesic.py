@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.optimize import linear_sum_assignment
 
-from experiments.common import Output, Parts, Settings, main
+from experiments.common import Output, Parts, Settings, exact_distance, main
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.references.barycenter import Exchange
 from jaxcollapse.references.geodesic import interpolating_measure
@@ -51,12 +50,6 @@ def problem(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     pool = rng.standard_normal(shape)
     silo = 3 + rng.standard_normal(shape) * np.linspace(0.5, 2, config.dim)
     return pool, silo, 1.5 + rng.standard_normal(shape)
-
-
-def exact_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """Solve the assignment problem: the 2-Wasserstein distance between as many points."""
-    cost = np.sum((x[:, None] - y[None]) ** 2, axis=-1)
-    return float(np.sqrt(cost[linear_sum_assignment(cost)].mean()))
 
 
 def run(config: Config, parts: Parts) -> Output:

@@ -35,7 +35,7 @@ NAME = "proxy_gaussian"
 RECORDED = ("trace_ratio", "mean_error", "bures_w2")
 METHODS = (
     "random", "single silo", "bottom, single silo", "pooled", "per silo", "Scheme I", "Scheme II", "mixture",
-    "moment ratio", "logistic ratio", "centre matching", "covariance matching", "k-means",
+    "moment ratio", "logistic ratio", "center matching", "covariance matching", "k-means",
 )  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def methods(config: Config, epsilon) -> dict[str, Method]:
             as_one_mixture,
             (k * gradients, k * moments),
         ),
-        "centre matching": Method(center_matching(n), one, as_they_are, (0, d)),
+        "center matching": Method(center_matching(n), one, as_they_are, (0, d)),
         "covariance matching": Method(covariance_matching(n), one, as_they_are, (0, moments)),
         "k-means": Method(k_means(n), one, as_they_are, (0, 0)),
     }

@@ -32,6 +32,9 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             axes.legend(fontsize=5.5)
         row[0].set_ylabel(label)
     for axes, name in zip(panels[-1], names, strict=True):
+        sizes = sorted(table["size"][table.axis == name].unique())
+        axes.set_xticks(sizes, [str(size) for size in sizes], fontsize=6)
+        axes.xaxis.minorticks_off()
         axes.set_xlabel(name)
     return figure, table
 

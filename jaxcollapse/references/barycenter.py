@@ -10,6 +10,7 @@ from jaxcollapse.base import Controls, Measure, ReferenceFn
 from jaxcollapse.generators.gaussian import gaussian
 from jaxcollapse.measures import as_moments, uniform_measure, union
 from jaxcollapse.transport.sinkhorn import barycentric_map, sinkhorn
+from jaxcollapse.validation import check_range
 
 
 class Exchange(NamedTuple):
@@ -89,6 +90,8 @@ def wasserstein_barycenter(
 
 def barycenter(exchange: Exchange, num_support: int = 200, num_rounds: int = 10) -> ReferenceFn:
     """Show the barycenter of the silos, r = 1; its support starts as a draw from the moments that silos share."""
+    check_range("num_support", num_support, low=1)
+    check_range("num_rounds", num_rounds, low=1)
 
     def reference(key, silos: Measure, pool: Measure, controls: Controls) -> Measure:
         support = gaussian().sample(key, union(jax.vmap(as_moments)(silos)), num_support)

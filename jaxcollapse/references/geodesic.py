@@ -8,6 +8,7 @@ from jaxcollapse.base import Controls, Measure, ReferenceFn
 from jaxcollapse.generators.gaussian import gaussian
 from jaxcollapse.measures import as_moments, uniform_measure
 from jaxcollapse.references.barycenter import Exchange, interpolate, server_average
+from jaxcollapse.validation import check_range
 
 
 def server_interpolate(
@@ -62,6 +63,9 @@ def geodesic(exchange: Exchange, tau: float = 0.5, num_support: int = 200, num_r
     Potentials towards it are :math:`\tau` times those towards the silo: give :math:`\tau` to the score as well. The
     supports start as a draw from the pool's moments.
     """
+    check_range("tau", tau, low=0, high=1)
+    check_range("num_support", num_support, low=1)
+    check_range("num_rounds", num_rounds, low=1)
 
     def reference(key, silos: Measure, pool: Measure, controls: Controls) -> Measure:
         support = gaussian().sample(key, as_moments(pool), num_support)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxcollapse.base import Controls, Measure, ReferenceFn
 from jaxcollapse.transport.sinkhorn import Potentials, Scalar, log_partition, soft_c_transform
+from jaxcollapse.validation import check_range
 
 
 class Reply(NamedTuple):
@@ -92,6 +93,7 @@ def federated_sinkhorn(
 
 def mixture(epsilon: float, num_rounds: int = 50) -> ReferenceFn:
     """Show the potentials of the pool towards the union of the silos, r = 1."""
+    check_range("num_rounds", num_rounds, low=1)
 
     def reference(key, silos: Measure, pool: Measure, controls: Controls) -> Potentials:
         return jax.tree.map(lambda leaf: leaf[None], federated_sinkhorn(pool, silos, epsilon, num_rounds))
