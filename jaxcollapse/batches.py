@@ -20,6 +20,7 @@ from jaxcollapse.base import (
 )
 from jaxcollapse.theory.quadratic_form import Contour, Energy, energy_quantile, log_laplace, tilted_normal, tilts
 from jaxcollapse.theory.truncation import separate
+from jaxcollapse.validation import check_measure
 
 
 def sampled(
@@ -37,7 +38,12 @@ def sampled(
         reference_fn: what the verifiers are shown.
         silos: of the references, a stacked measure [K, m, d] or stacked targets.
         max_candidates: static bound on `controls.num_candidates`; the excess is drawn and masked.
+
+    Raises:
+        ValueError: if a silo is empty or not finite.
     """
+    if isinstance(silos, Measure):
+        check_measure("silos", silos)
 
     def batch(key, params, controls: Controls) -> Measure:
         sample_key, reference_key, select_key = jax.random.split(key, 3)

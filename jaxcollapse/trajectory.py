@@ -36,6 +36,7 @@ def build_collapse(
         workflow: how kept data become the training set.
         fresh_fn: `fresh_fn(key, controls)`, new real data for each generation.
     """
+    batch_fn = jax.jit(batch_fn)  # traced once for its shapes and for every step
 
     def init(params, controls):
         batch = jax.eval_shape(batch_fn, jax.random.key(0), params, controls)

@@ -8,9 +8,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax.core
+import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 
 from jaxcollapse.base import Controls, Measure
 
@@ -89,10 +90,32 @@ def check_fit(num_kept: int, dim: int) -> None:
         raise ValueError(f"num_kept = {num_kept}: a Gaussian in {dim} dimensions needs at least {dim + 2} samples")
 
 
-def check_transport(source: Measure, target: Measure, epsilon: Any) -> None:
-    """Require points of one dimension, some mass on either side, and a positive epsilon.
+def check_measure(name: str, measure: Measure) -> None:
+    """Require points and masses of one shape, finite points, and in each measure of a stack some mass, none negative.
 
     Of these, values that are being compiled are not known, and pass.
+
+    Raises:
+        ValueError: at the first that is not so.
+    """
+    points, weights = measure
+    if points.shape[:-1] != weights.shape:
+        raise ValueError(f"{name}: points of shape {points.shape} and weights of shape {weights.shape} do not match")
+    if _known(points):
+        check_finite(f"{name}.points", points)
+    if _known(weights):
+        check_finite(f"{name}.weights", weights)
+        mass = np.asarray(weights)
+        if mass.min(initial=0) < 0:
+            raise ValueError(f"{name}.weights: the least is {mass.min():g}, and masses must not be negative")
+        for index, total in np.ndenumerate(mass.sum(axis=-1)):
+            if total == 0:
+                where = f"[{', '.join(map(str, index))}]" if index else ""
+                raise ValueError(f"{name}.weights{where}: the total is 0, and must be positive")
+
+
+def check_transport(source: Measure, target: Measure, epsilon: Any) -> None:
+    """Require measures of one dimension and a positive epsilon, and memory for the plan between them.
 
     Raises:
         ValueError: at the first that is not so.
@@ -100,11 +123,23 @@ def check_transport(source: Measure, target: Measure, epsilon: Any) -> None:
     dim = source.points.shape[-1]
     if target.points.shape[-1] != dim:
         raise ValueError(f"target.points: shape {target.points.shape} must end in {dim}, as that of source.points")
-    for name, measure in (("source", source), ("target", target)):
-        if _known(measure.weights) and not np.sum(np.asarray(measure.weights)) > 0:
-            raise ValueError(f"{name}.weights: the total is {np.asarray(measure.weights).sum()}, and must be positive")
+    check_measure("source", source)
+    check_measure("target", target)
     if _known(epsilon) and not epsilon > 0:
         raise ValueError(f"epsilon = {float(epsilon)!r}: must be positive")
+    n, m = source.weights.shape[-1], target.weights.shape[-1]
+    per_pair, memory = 2 * source.points.dtype.itemsize, _device_memory()  # the costs and the plan
+    if n * m * per_pair > memory:
+        raise ValueError(
+            f"source has {n} points and target {m}: the plan between them needs {n * m * per_pair / 2**30:.1f} GiB of "
+            f"{memory / 2**30:.1f}; for this source at most {memory // (n * per_pair)} points fit"
+        )
+
+
+def _device_memory() -> int:
+    """Read how many bytes the default device has."""
+    statistics = jax.devices()[0].memory_stats()
+    return statistics["bytes_limit"] if statistics else psutil.virtual_memory().total
 
 
 def _known(value: Any) -> bool:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcollapse.base import Measure
 from jaxcollapse.targets import gaussian_target, isotropic_target, published_instance
 from jaxcollapse.theory.exponents import kappa
 from jaxcollapse.validation import (
@@ -12,6 +13,7 @@ from jaxcollapse.validation import (
     check_covariance,
     check_finite,
     check_fit,
+    check_measure,
     check_names,
     check_range,
     make_controls,
@@ -142,3 +144,18 @@ def test_instances_are_checked(seed, dim, message):
 def test_exponents_are_checked():
     with refuses("dim = 0: must be at least 1"):
         kappa(0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("points", "weights", "message"),
+    [
+        (np.ones((2, 3, 1)), np.ones((2, 2)), "silos: points of shape (2, 3, 1) and weights of shape (2, 2) do not"),
+        (np.full((2, 3, 1), NAN), np.ones((2, 3)), "silos.points: 6 values are not finite, the first at index (0, 0, "),
+        (np.ones((2, 3, 1)), np.full((2, 3), INF), "silos.weights: 6 values are not finite, the first at index (0, 0)"),
+        (np.ones((2, 1, 1)), np.array([[1.0], [-1]]), "silos.weights: the least is -1, and masses must not be nega"),
+        (np.ones((2, 1, 1)), np.array([[1.0], [0]]), "silos.weights[1]: the total is 0, and must be positive"),
+    ],
+)
+def test_silos_that_are_none_are_refused(points, weights, message):
+    with refuses(message):
+        check_measure("silos", Measure(jnp.asarray(points), jnp.asarray(weights)))

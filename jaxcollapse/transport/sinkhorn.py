@@ -222,28 +222,44 @@ def debiased(
     :math:`\sum_i \delta_i = 0`. The constant is the one of :math:`f_{xy}` and of equal potentials of the source
     with itself.
 
-    A point that is drawn meets itself at cost zero, the others do not. Where epsilon is small against the squared
-    distance of neighbours, as in more than a few dimensions, fewer than N points do worse than no debiasing.
+    In a problem of the source with itself each point meets itself at cost zero, which no other point can stand for.
+    With :math:`t_i = e^{f_{xx,i} / \epsilon}` and the sum over the other points estimated from a sample of them,
+
+    .. math:: 1 / t_i = a_i t_i + Z_i, \qquad
+              Z_i = \frac{1 - a_i}{\sum_{j \ne i} a_j} \sum_{j \ne i} a_j t_j e^{-\lVert x_i - x_j \rVert^2 / \epsilon}.
 
     Args:
-        key: draws the points of the source that stand for it in :math:`f_{xx}`, uniformly among those with mass.
+        key: draws the points of the source that stand for it in Z, uniformly among those with mass.
         source: N points and their masses.
         target: M points and their masses.
         epsilon: regularisation, as in `sinkhorn`.
         num_self: how many points are drawn, at a cost of their number squared; with N of them the result is exact.
-        num_outer: as in `sinkhorn`, for both problems.
+        num_outer: as in `sinkhorn`; the problem of the source with itself takes as many sweeps.
         num_inner: likewise.
-        relaxation: likewise.
+        relaxation: as in `sinkhorn`.
         tile: rows at a time, as in `log_partition`.
     """
     check_range("num_self", num_self, low=1, high=source.weights.shape[0])
-    sweeps = {"num_outer": num_outer, "num_inner": num_inner, "relaxation": relaxation}
-    cross = sinkhorn(source, target, epsilon, **sweeps)
-    priority = jnp.where(source.weights > 0, jax.random.uniform(key, source.weights.shape), -1)
+    cross = sinkhorn(source, target, epsilon, num_outer=num_outer, num_inner=num_inner, relaxation=relaxation)
+    a, x = _share(source), source.points - _mean(source)
+    priority = jnp.where(a > 0, jax.random.uniform(key, a.shape), -1)
     _, drawn = jax.lax.top_k(priority, num_self)
-    part = Measure(source.points[drawn], source.weights[drawn])
-    own = sinkhorn(part, part, epsilon, **sweeps)
-    return cross.f - soft_c_transform(source.points, part, (own.f + own.g) / 2, epsilon, tile=tile)
+    part = jnp.arange(len(a)), a, x
+    sample = jax.tree.map(lambda leaf: leaf[drawn], part)
+
+    def log_t(row, t):
+        (i, a_i, x_i), (j, a_j, x_j) = row, sample
+        mass = jnp.where(i == j, 0, a_j)
+        cost = _dot(x_i, x_i) + jnp.sum(x_j**2, -1) - 2 * _dot(x_j, x_i)
+        total = jnp.maximum(mass.sum(), jnp.finfo(mass.dtype).tiny)
+        log_z = logsumexp(t - cost / epsilon + jnp.log(mass)) + jnp.log1p(-a_i) - jnp.log(total)
+        return jnp.log(2) - jnp.logaddexp(log_z, jnp.logaddexp(2 * log_z, jnp.log(4 * a_i)) / 2)
+
+    def sweep(t, _):
+        return (t + jax.vmap(log_t, (0, None))(sample, t)) / 2, None
+
+    t, _ = jax.lax.scan(sweep, jnp.zeros_like(a[drawn]), length=num_outer * num_inner + 2)
+    return cross.f - epsilon * jax.lax.map(lambda row: log_t(row, t), part, batch_size=tile)
 
 
 def _share(measure: Measure) -> Float[Array, " n"]:
