@@ -4,7 +4,7 @@ PYTHON3 ?= python3
 PYTHON ?= .venv/bin/python
 
 EXPERIMENTS := gaussian_collapse power_law finite_n silo_digits \
-	calibrated_gradient geodesic barycenter_convergence proxy_gaussian overhead
+	calibrated_gradient geodesic barycenter_convergence proxy_gaussian disclosure overhead
 BIN := .venv/bin
 READY := .venv/.ready
 

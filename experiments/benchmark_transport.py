@@ -103,6 +103,11 @@ def solvers(
 
         return ot.bregman.sinkhorn_stabilized(a, b, cost, epsilon, numItermax=sweeps, stopThr=0, warn=False)
 
+    def pot_log():
+        import ot
+
+        return ot.bregman.sinkhorn_log(a, b, cost, epsilon, numItermax=sweeps, stopThr=0, warn=False)
+
     def pot_exact():
         import ot
 
@@ -117,6 +122,7 @@ def solvers(
         "ott dense": ("ott", lambda: ott_dense(source, target), plan),
         "geomloss tensorized": ("geomloss", geomloss_tensorized, plan),
         "POT stabilised": ("ot", pot_stabilised, np.asarray),
+        "POT log-domain": ("ot", pot_log, np.asarray),
         "POT exact": ("ot", pot_exact, np.asarray),
     }
 

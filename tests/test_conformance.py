@@ -11,12 +11,12 @@ from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import METRICS
 from jaxcollapse.references import REFERENCES
 from jaxcollapse.references.barycenter import Exchange
-from jaxcollapse.selectors import SELECTORS, mahalanobis
+from jaxcollapse.selectors import MATCHING, SELECTORS, mahalanobis
 from jaxcollapse.workflows import WORKFLOWS
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-DRAWS_AT_RANDOM = {"random", "soft"}
+DRAWS_AT_RANDOM = {"random", "soft", "k_means"}
 NEEDS_POINTS = {"accumulate_subsample"}
 BUFFER = buffer_memory(8 * conformance.POOL, conformance.POOL - 1)
 WORKFLOW_CASES = [
@@ -40,10 +40,13 @@ def test_generators(name):
     conformance.check_generator(GENERATORS[name]())
 
 
-@pytest.mark.parametrize("name", SELECTORS)
+@pytest.mark.parametrize("name", [*SELECTORS, *MATCHING])
 def test_selectors(name):
     references = Measure(conformance.points(3, 24).reshape(2, 12, -1), jnp.ones((2, 12)))
-    select = SELECTORS[name](mahalanobis(ridge=0.1), conformance.POOL)
+    if name in SELECTORS:
+        select = SELECTORS[name](mahalanobis(ridge=0.1), conformance.POOL)
+    else:
+        select = MATCHING[name](conformance.POOL)
     conformance.check_selector(select, references, deterministic=name not in DRAWS_AT_RANDOM)
 
 

@@ -5,22 +5,27 @@ import pytest
 from conformance import check_transforms
 from numpy.testing import assert_allclose
 from oracle import assert_unbiased, random_covariance, z_between, z_scores
-from scipy import integrate, optimize, stats
+from scipy import integrate, optimize, special, stats
 from sklearn.linear_model import LogisticRegression
 
 from jaxcollapse.base import Measure, Moments
 from jaxcollapse.measures import as_moments, stack_padded, uniform_measure
 from jaxcollapse.selectors import SELECTORS
 from jaxcollapse.selectors.density_ratio import (
+    Features,
     fit_logistic,
+    fit_tilt,
     lift,
     log_ratio,
     logistic_ratio,
     moment_ratio,
     quadratic_features,
-    shared_frame,
+    shared_features,
     silo_gradient,
+    silo_mean,
+    tilted_ratio,
 )
+from jaxcollapse.targets import fit_target, isotropic_target
 from jaxcollapse.validation import make_controls
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -83,17 +88,17 @@ def test_quadratic_features_are_orthonormal_for_a_whitened_gaussian():
     node, weight = np.polynomial.hermite_e.hermegauss(5)
     grid = np.stack(np.meshgrid(node, node, node), -1).reshape(-1, 3)
     mass = np.prod(np.stack(np.meshgrid(weight, weight, weight), -1).reshape(-1, 3), axis=1)
-    moments = as_moments(Measure(jnp.asarray(grid), jnp.asarray(mass)))
-    frame = shared_frame(jax.tree.map(lambda leaf: leaf[None], moments), Measure(jnp.asarray(grid), jnp.asarray(mass)))
-    features = np.asarray(quadratic_features(frame, jnp.asarray(grid)))
-    assert features.shape[1] == 10
-    assert_allclose((features * mass[:, None]).T @ features / mass.sum(), np.eye(10), atol=1e-12)
+    nodes = Measure(jnp.asarray(grid), jnp.asarray(mass))
+    features = shared_features(jax.tree.map(lambda leaf: leaf[None], as_moments(nodes)), nodes)
+    phi = np.asarray(quadratic_features(features, jnp.asarray(grid)))
+    assert phi.shape[1] == 10
+    assert_allclose((phi * mass[:, None]).T @ phi / mass.sum(), np.eye(10), atol=1e-12)
 
 
 def test_gradients_of_the_silos_are_those_of_their_losses():
     silos, pool = problem()
-    frame = shared_frame(as_moments(silos), pool)
-    lifted = jax.vmap(lift, in_axes=(None, 0))(frame, silos)
+    features = shared_features(as_moments(silos), pool)
+    lifted = jax.vmap(lift, in_axes=(None, 0))(features, silos)
     theta = jnp.asarray(np.random.default_rng(1).standard_normal(10))
 
     def loss(theta, silo):
@@ -109,8 +114,8 @@ def test_federated_fit_equals_the_pooled_regression(regularisation):
     silos, pool = problem()
     fitted = fit_logistic(silos, pool, 500, regularisation)
     real = flat(silos)
-    frame = shared_frame(as_moments(silos), pool, 1e-6)
-    x = np.concatenate([quadratic_features(frame, real.points), quadratic_features(frame, pool.points)])
+    features = shared_features(as_moments(silos), pool, 1e-6)
+    x = np.concatenate([quadratic_features(features, real.points), quadratic_features(features, pool.points)])
     label = np.repeat([1, 0], [len(real.weights), len(pool.weights)])
     mass = np.concatenate([real.weights / real.weights.sum(), pool.weights / pool.weights.sum()]) / 2
     model = LogisticRegression(C=1 / regularisation, tol=1e-10, max_iter=10_000)
@@ -125,6 +130,52 @@ def test_federated_fit_depends_on_the_union_of_the_silos_only():
     fits = [fit_logistic(data, pool, 1000) for data in (silos, together)]
     first, second = (log_ratio(fit, pool.points) for fit in fits)
     assert_allclose(first, second, atol=1e-7)
+
+
+@pytest.mark.parametrize("max_norm", [np.inf, 4.0])
+def test_tilted_pool_has_the_mean_features_of_the_silos(max_norm):
+    silos, pool = problem()
+    features = shared_features(as_moments(silos), pool)._replace(max_norm=max_norm)
+    messages = jax.vmap(silo_mean, in_axes=(None, 0))(features, silos)
+    real = flat(silos)
+    goal = np.average(quadratic_features(features, real.points), axis=0, weights=real.weights)
+    fitted = fit_tilt(features, jnp.asarray(goal), pool, 1e-8)
+    score = tilted_ratio(features, regularisation=1e-8)(KEY, pool, messages)
+    assert_allclose(score, log_ratio(fitted, pool.points), atol=1e-8)
+    weight = np.exp(score)
+    found = weight @ np.asarray(quadratic_features(features, pool.points)) / weight.sum()
+    assert_allclose(found, goal - 1e-8 * fitted.theta, atol=1e-9)
+    if max_norm == np.inf:
+        tilted, wanted = as_moments(pool._replace(weights=jnp.asarray(weight))), as_moments(real)
+        assert_allclose(tilted.mean, wanted.mean, atol=1e-5)
+        assert_allclose(tilted.covariance, wanted.covariance, atol=1e-5)
+
+
+def test_tilt_minimises_its_objective_where_the_pool_cannot_reach_the_goal():
+    silos, pool = problem()
+    features = Features(fit_target(pool), 4.0)
+    goal = np.random.default_rng(0).standard_normal(10)
+    fitted = fit_tilt(features, jnp.asarray(goal), pool, 0.1, 50)
+    phi = np.asarray(quadratic_features(features, pool.points))
+    expected = optimize.minimize(
+        lambda theta: special.logsumexp(phi @ theta) - theta @ goal + 0.05 * theta @ theta,
+        np.zeros(10),
+        jac=lambda theta: special.softmax(phi @ theta) @ phi - goal + 0.1 * theta,
+        tol=1e-12,
+    )
+    assert_allclose(fitted.theta, expected.x, atol=1e-5)
+
+
+def test_one_sample_moves_a_bounded_message_within_its_sensitivity():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((20, 3))
+    features = Features(isotropic_target(jnp.zeros(3)), 2.5)
+    first = silo_mean(features, uniform_measure(jnp.asarray(x))).mean
+    moves = []
+    for other in 100 * rng.standard_normal((50, 3)):
+        second = silo_mean(features, uniform_measure(jnp.asarray(np.vstack([x[:-1], other])))).mean
+        moves.append(np.linalg.norm(second - first))
+    assert 2.5 / 20 < max(moves) <= 2 * 2.5 / 20
 
 
 def test_padding_changes_no_score():

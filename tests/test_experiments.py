@@ -46,6 +46,7 @@ COLUMNS = {
     ],
     "barycenter_convergence": ["seed", "epsilon", "step", "round", "to_central", "to_gaussian", "floor"],
     "proxy_gaussian": ["method", "seed", "generation", "trace_ratio", "mean_error", "bures_w2", "bytes"],
+    "disclosure": ["dim", "attack", "epsilon", "seed", "distance", "share_recovered", "exposure"],
     "overhead": ["operation", "axis", "factor", "size", "seconds", "bytes"],
 }  # fmt: skip
 
@@ -66,7 +67,7 @@ def test_experiment_writes_results_and_its_figure_draws_them(name, tmp_path):
     assert document["configuration"]["preset"] == "smoke"
     assert {"jax", "numpy", "device"} <= set(document["versions"])
     arrays = xr.open_dataset(tmp_path / f"{name}.nc")
-    assert set(arrays.dims) & {"generation", "round", "point", "factor"}
+    assert set(arrays.dims) & {"generation", "round", "point", "factor", "epsilon"}
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{name}.{end}" for end in ("csv", "json", "nc")]
     if "trace_ratio" in table:
         start = table[table.generation == 0]

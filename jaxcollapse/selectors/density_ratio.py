@@ -53,16 +53,28 @@ def _log_gaussian(moments: Moments, points: Float[Array, "n d"], ridge: float) -
     return jnp.log(jnp.diagonal(factor)).sum() - energy / 2
 
 
-class LogisticRatio(NamedTuple):
+class Features(NamedTuple):
+    """Coordinates and bound of `quadratic_features`.
+
+    Attributes:
+        frame: where and along which axes the features are taken.
+        max_norm: to which longer vectors of features are shortened, shape [].
+    """
+
+    frame: Target
+    max_norm: Float[Array | float, "*stack"]
+
+
+class LogRatio(NamedTuple):
     """A quadratic log density ratio: `log_ratio` evaluates it.
 
     Attributes:
         theta: coefficients of `quadratic_features`, the first of the constant, shape [1 + d + d (d + 1) / 2].
-        frame: where and along which axes the features are taken.
+        features: of the points.
     """
 
     theta: Float[Array, "*stack f"]
-    frame: Target
+    features: Features
 
 
 class Message(NamedTuple):
@@ -91,31 +103,34 @@ class ServerState(NamedTuple):
     age: Int[Array, "*stack"]
 
 
-def quadratic_features(frame: Target, points: Float[Array, "n d"]) -> Float[Array, "n f"]:
-    r"""List :math:`1,\; y_i,\; (y_i^2 - 1)/\sqrt 2,\; y_i y_j\; (i < j)` of :math:`y = G(x - u)`.
+def quadratic_features(features: Features, points: Float[Array, "n d"]) -> Float[Array, "n f"]:
+    r"""List :math:`1,\; y_i,\; (y_i^2 - 1)/\sqrt 2,\; y_i y_j\; (i < j)` of :math:`y = G(x - u)`, shortened to a bound.
 
     They are orthonormal where y is standard normal, which makes gradient steps short work.
     """
+    frame, max_norm = features
     y = (points - frame.location) @ frame.factor.T
     row, column = jnp.triu_indices(y.shape[1], 1)
     square = (y**2 - 1) / jnp.sqrt(jnp.asarray(2, y.dtype))
-    return jnp.concatenate([jnp.ones_like(y[:, :1]), y, square, y[:, row] * y[:, column]], axis=1)
+    phi = jnp.concatenate([jnp.ones_like(y[:, :1]), y, square, y[:, row] * y[:, column]], axis=1)
+    return phi * jnp.minimum(1, max_norm / jnp.linalg.norm(phi, axis=1, keepdims=True))
 
 
-def log_ratio(fitted: LogisticRatio, points: Float[Array, "n d"]) -> Float[Array, " n"]:
+def log_ratio(fitted: LogRatio, points: Float[Array, "n d"]) -> Float[Array, " n"]:
     r"""Evaluate :math:`\log dQ/dP(x) = \theta' \phi(x)`."""
-    return quadratic_features(fitted.frame, points) @ fitted.theta
+    return quadratic_features(fitted.features, points) @ fitted.theta
 
 
-def shared_frame(moments: Moments, pool: Measure, ridge: float = 0.0) -> Target:
+def shared_features(moments: Moments, pool: Measure, ridge: float = 0.0) -> Features:
     r"""Whiten by the moments of :math:`Q/2 + P/2`, with Q given by the moments of the silos, stacked [K]."""
     half = jnp.full((), 0.5, pool.points.dtype)
-    return fit_target(merge(union(moments)._replace(mass=half), as_moments(pool)._replace(mass=half)), ridge)
+    both = merge(union(moments)._replace(mass=half), as_moments(pool)._replace(mass=half))
+    return Features(fit_target(both, ridge), jnp.inf)
 
 
-def lift(frame: Target, measure: Measure) -> Measure:
+def lift(features: Features, measure: Measure) -> Measure:
     """Map the points of a measure to their `quadratic_features`, [n, f]: once, before the rounds."""
-    return Measure(quadratic_features(frame, measure.points), measure.weights)
+    return Measure(quadratic_features(features, measure.points), measure.weights)
 
 
 def silo_curvature(silo: Measure) -> Float[Array, ""]:
@@ -138,10 +153,11 @@ def silo_gradient(theta: Float[Array, " f"], silo: Measure) -> Message:
     return Message(-residual @ silo.points, silo.weights.sum())
 
 
-def server_start(frame: Target) -> ServerState:
+def server_start(features: Features) -> ServerState:
     """Begin where P and Q are thought equal."""
-    dim = frame.location.shape[-1]
-    theta = jnp.zeros(1 + dim + dim * (dim + 1) // 2, frame.location.dtype)
+    location = features.frame.location
+    dim = location.shape[-1]
+    theta = jnp.zeros(1 + dim + dim * (dim + 1) // 2, location.dtype)
     return ServerState(theta, theta, jnp.int32(0))
 
 
@@ -179,10 +195,10 @@ def server_update(
 def fit_logistic(
     silos: Measure,
     pool: Measure,
-    num_rounds: int = 200,
+    num_rounds: int = 500,
     regularisation: Float[Array | float, ""] = 1e-3,
     ridge: float = 1e-6,
-) -> LogisticRatio:
+) -> LogRatio:
     """Fit the log ratio of the silos' mixture to the pool by rounds of `silo_gradient` and `server_update`.
 
     Run in one program, with the exchanges written out: of the silos nothing is read but moments, curvatures
@@ -195,8 +211,8 @@ def fit_logistic(
         regularisation: of `server_update`.
         ridge: of the covariance that whitens the features, relative to its mean variance.
     """
-    frame = shared_frame(as_moments(silos), pool, ridge)
-    silos, pool = jax.vmap(lift, in_axes=(None, 0))(frame, silos), lift(frame, pool)
+    features = shared_features(as_moments(silos), pool, ridge)
+    silos, pool = jax.vmap(lift, in_axes=(None, 0))(features, silos), lift(features, pool)
     curvature = jax.vmap(silo_curvature)(silos).sum() / silos.weights.sum()
     step = 1 / ((curvature + silo_curvature(pool) / pool.weights.sum()) / 2 + regularisation)
 
@@ -204,11 +220,11 @@ def fit_logistic(
         messages = jax.vmap(silo_gradient, in_axes=(None, 0))(state.theta, silos)
         return server_update(state, messages, pool, step, regularisation)
 
-    return LogisticRatio(jax.lax.fori_loop(0, num_rounds, exchange, server_start(frame)).previous, frame)
+    return LogRatio(jax.lax.fori_loop(0, num_rounds, exchange, server_start(features)).previous, features)
 
 
 def logistic_ratio(
-    num_rounds: int = 200, regularisation: float = 1e-3, ridge: float = 1e-6, clip: float = jnp.inf
+    num_rounds: int = 500, regularisation: float = 1e-3, ridge: float = 1e-6, clip: float = jnp.inf
 ) -> ScoreFn:
     r"""Score by the quadratic log ratio that tells the silos' mixture from the pool best [sugiyama2012]_.
 
@@ -224,5 +240,84 @@ def logistic_ratio(
     def score(key, pool: Measure, reference: Measure) -> Float[Array, " n"]:
         fitted = fit_logistic(reference, pool, num_rounds, regularisation, ridge)
         return jnp.clip(log_ratio(fitted, pool.points), -clip, clip)
+
+    return score
+
+
+class FeatureMean(NamedTuple):
+    """All that a silo tells the server for `tilted_ratio`, once.
+
+    Attributes:
+        mean: of the silo's `quadratic_features`, shape [f].
+        mass: of the silo, shape [].
+    """
+
+    mean: Float[Array, "*stack f"]
+    mass: Float[Array, "*stack"]
+
+
+def silo_mean(features: Features, silo: Measure) -> FeatureMean:
+    r"""Average the features of a silo.
+
+    Without a bound on them these are the silo's mean and covariance in other words. With features bounded by C,
+    replacing one of m samples of equal mass moves the mean by at most 2 C / m, the sensitivity by which to choose the
+    noise of `jaxcollapse.privacy.gaussian_mechanism`.
+    """
+    mass = silo.weights.sum()
+    return FeatureMean(silo.weights / jnp.where(mass > 0, mass, 1) @ quadratic_features(features, silo.points), mass)
+
+
+def fit_tilt(
+    features: Features,
+    goal: Float[Array, " f"],
+    pool: Measure,
+    regularisation: Float[Array | float, ""] = 1e-3,
+    num_iterations: int = 20,
+) -> LogRatio:
+    r"""Tilt the pool until its features have a given mean: the log-linear density ratio of [tsuboi2009]_.
+
+    .. math:: \min_\theta \; \log E_P e^{\theta'\phi} - \theta' E_Q \phi + \tfrac{\lambda}{2} \lVert \theta \rVert^2,
+
+    convex, and at its minimum :math:`E_P[\phi e^{\theta'\phi}] / E_P[e^{\theta'\phi}] = E_Q \phi - \lambda \theta`.
+    Newton's method, each step cut by halves until the objective falls.
+
+    Args:
+        features: of the points.
+        goal: :math:`E_Q \phi`.
+        pool: P.
+        regularisation: :math:`\lambda`, which keeps :math:`\theta` finite where no tilt of the pool reaches the goal.
+        num_iterations: Newton steps.
+    """
+    phi, log_p = quadratic_features(features, pool.points), jnp.log(pool.weights / pool.weights.sum())
+    lengths = jnp.append(2.0 ** -jnp.arange(12.0), 0).astype(phi.dtype)
+
+    def objective(theta):
+        return jax.nn.logsumexp(phi @ theta + log_p) - theta @ goal + regularisation / 2 * theta @ theta
+
+    def newton(_, theta):
+        tilted = as_moments(Measure(phi, jax.nn.softmax(phi @ theta + log_p)))
+        gradient = tilted.mean - goal + regularisation * theta
+        hessian = tilted.covariance + regularisation * jnp.eye(len(goal), dtype=phi.dtype)
+        trials = theta - lengths[:, None] * jnp.linalg.solve(hessian, gradient)
+        return trials[jnp.argmin(jax.vmap(objective)(trials))]
+
+    return LogRatio(jax.lax.fori_loop(0, num_iterations, newton, jnp.zeros_like(goal)), features)
+
+
+def tilted_ratio(features: Features, regularisation: float = 1e-3, clip: float = jnp.inf) -> ScoreFn:
+    r"""Score by the quadratic log ratio that gives the kept candidates the mean features of the silos' mixture.
+
+    The reference is the messages of K silos, stacked; they are sent once, and serve every generation. Right whatever
+    the densities as far as first and second moments go, unlike `moment_ratio`, and blind to everything else.
+
+    Args:
+        features: the same as in the messages.
+        regularisation: as in `fit_tilt`.
+        clip: bound on the absolute value of the score.
+    """
+
+    def score(key, pool: Measure, reference: FeatureMean) -> Float[Array, " n"]:
+        goal = reference.mass / reference.mass.sum() @ reference.mean
+        return jnp.clip(log_ratio(fit_tilt(features, goal, pool, regularisation), pool.points), -clip, clip)
 
     return score

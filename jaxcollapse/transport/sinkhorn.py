@@ -132,7 +132,7 @@ def sinkhorn(
     u = sweep_u(v)
     f, g = epsilon * u + x_squared, epsilon * v + y_squared
     constant = _dot(b, g)
-    return Potentials(f + constant, g - constant, jnp.abs(plan(u, v).sum(axis=1) - b).sum())
+    return Potentials(f + constant, g - constant, jnp.abs(_dot(plan(u, v), jnp.ones_like(a)) - b).sum())
 
 
 def transport_cost(source: Measure, target: Measure, potentials: Potentials) -> Float[Array, ""]:

@@ -1,0 +1,121 @@
+"""What the messages of an exchange give away: attacks on a silo's replies, against the sharpness of the plans."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from experiments.common import Output, Parts, Settings, main, squared_distances
+from jaxcollapse.measures import uniform_measure
+from jaxcollapse.privacy import cross_lines, differentiate_partition, invert_interpolant
+from jaxcollapse.references.barycenter import Exchange, exposure, interpolate, server_average
+from jaxcollapse.references.mixture import silo_update
+from jaxcollapse.transport.sinkhorn import mean_cost
+from jaxcollapse.validation import check_range
+
+NAME = "disclosure"
+ATTACKS = (
+    "fresh draw", "known step", "known step, support as large as the silo", "unknown step, two rounds",
+    "federated Sinkhorn, chosen candidates",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Distance of what an attack recovers to the nearest of the silo's points, in units of their own distances."""
+
+    dims: tuple[int, ...] = (2, 16)
+    """Dimensions."""
+    epsilons: tuple[float, ...] = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+    """Regularisations, relative to the mean cost between silo and support."""
+    silo_size: int = 300
+    """Samples m of a silo."""
+    num_support: int = 100
+    """Support points S, at most as many as the silo's."""
+    step: float = 0.5
+    """Share of the way that a support point moves towards its image, in (0, 1]."""
+    width: float = 0.05
+    """Distance of neighbouring candidates that an attacking server chooses, relative to the scale of the plans."""
+    num_seeds: int = 10
+    """Independent silos."""
+
+
+PRESETS = {
+    "smoke": {"silo_size": 20, "num_support": 6, "epsilons": (0.5, 0.01), "num_seeds": 2},
+    "quick": {"silo_size": 150, "num_support": 50, "num_seeds": 4},
+    "paper": {},
+}
+
+
+def attacks(config: Config, silos: jax.Array, supports: jax.Array, fresh: jax.Array, relative: jax.Array):
+    """Run the exchanges that involve the first of two silos, and what an attacker makes of its messages.
+
+    Returns:
+        What each of `ATTACKS` recovers, and the exposure that the silo could have looked up before, of its replies to
+        the first support points and to all of them.
+    """
+    support = supports[: config.num_support]
+    first, second = uniform_measure(silos[0]), uniform_measure(silos[1])
+    epsilon = relative * mean_cost(uniform_measure(support), first)
+    exchange = Exchange(epsilon, config.step)
+
+    reply = interpolate(first, support, exchange)
+    both = jnp.stack([reply, interpolate(second, support, exchange)])
+    moved = server_average(support, both, jnp.full(2, 0.5), exchange)
+    lines = jnp.stack([support, moved]), jnp.stack([reply, interpolate(first, moved, exchange)])
+
+    dim = support.shape[1]
+    width = config.width * jnp.sqrt(epsilon)
+    steps = width / 2 * jnp.stack([-jnp.eye(dim), jnp.eye(dim)], axis=1)
+    candidates = (support[:, None, None] + steps).reshape(-1, dim)
+    f, g = jnp.zeros(len(candidates)), jnp.zeros(len(silos[0]))
+    _, message = silo_update(first, g, uniform_measure(candidates), f, epsilon)
+    partitions = message.log_partition.reshape(len(support), dim, 2)
+
+    recovered = (
+        fresh,
+        invert_interpolant(support, reply, config.step),
+        invert_interpolant(supports, interpolate(first, supports, exchange), config.step),
+        cross_lines(*lines),
+        differentiate_partition(partitions, support, width, epsilon),
+    )
+    return recovered, exposure(first, support, exchange), exposure(first, supports, exchange)
+
+
+def run(config: Config, parts: Parts) -> Output:
+    """Attack every silo at every epsilon."""
+    for name in ("silo_size", "num_seeds"):
+        check_range(name, getattr(config, name), low=2)
+    check_range("num_support", config.num_support, low=2, high=config.silo_size)
+    for name in ("step", "width"):
+        check_range(name, getattr(config, name), low=1e-3, high=1)
+    for epsilon in config.epsilons:
+        check_range("epsilons", epsilon, low=1e-5)
+    attack = jax.jit(lambda *arguments: attacks(config, *arguments))
+    rows = []
+    labels = [
+        (d, seed, relative) for d in config.dims for seed in range(config.num_seeds) for relative in config.epsilons
+    ]
+    for dim, seed, relative in parts.track("attacks", labels):
+        rng = np.random.default_rng([config.key, dim, seed])
+        silos = rng.standard_normal((2, config.silo_size, dim)) + np.float32([[[0.0]], [[2 / np.sqrt(dim)]]])
+        supports, fresh = rng.standard_normal((2, config.silo_size, dim))
+        recovered, *exposed = attack(*map(jnp.float32, (silos, supports, fresh, relative)))
+        own = squared_distances(silos[0], silos[0]) + np.diag(np.full(config.silo_size, np.inf))
+        spacing = np.median(np.sqrt(own.min(axis=1)))
+        for name, points in zip(ATTACKS, recovered, strict=True):
+            distance = np.sqrt(squared_distances(np.asarray(points), silos[0]).min(axis=1)) / spacing
+            largest = float(exposed["as large" in name])
+            rows.append((dim, name, relative, seed, np.median(distance), np.mean(distance < 0.1), largest))
+    table = pd.DataFrame(rows, columns=["dim", "attack", "epsilon", "seed", "distance", "share_recovered", "exposure"])
+    keys = ["dim", "attack", "epsilon"]
+    summary = table.groupby(keys, sort=False)[["distance", "share_recovered", "exposure"]].mean().reset_index()
+    arrays = xr.Dataset.from_dataframe(table.set_index([*keys, "seed"]))
+    return Output(arrays, table, {"mean_over_seeds": summary.to_dict("records")})
+
+
+if __name__ == "__main__":
+    main(NAME, run, Config, PRESETS)
