@@ -152,7 +152,7 @@ def test_tilted_pool_has_the_mean_features_of_the_silos(max_norm):
 
 
 def test_tilt_minimises_its_objective_where_the_pool_cannot_reach_the_goal():
-    silos, pool = problem()
+    _, pool = problem()
     features = Features(fit_target(pool), 4.0)
     goal = np.random.default_rng(0).standard_normal(10)
     fitted = fit_tilt(features, jnp.asarray(goal), pool, 0.1, 50)
