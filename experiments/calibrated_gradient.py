@@ -137,7 +137,10 @@ def run(config: Config, parts: Parts) -> Output:
     def fit(cell):
         slope, _ = np.polyfit(cell.finite_difference, cell.predicted, 1)
         correlation = np.corrcoef(cell.finite_difference, cell.predicted)[0, 1]
-        return pd.Series({"slope": slope, "correlation": correlation, "marginal_error": cell.marginal_error.max()})
+        rank = cell.finite_difference.corr(cell.predicted, method="spearman")
+        return pd.Series(
+            {"slope": slope, "correlation": correlation, "rank": rank, "marginal_error": cell.marginal_error.max()}
+        )
 
     fits = table.groupby(keys)[table.columns[3:].tolist()].apply(fit).reset_index()
     arrays = xr.Dataset.from_dataframe(table.set_index([*keys, "point"]))

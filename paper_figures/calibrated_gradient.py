@@ -25,14 +25,17 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             slope = np.polyfit(cell.finite_difference, cell.predicted, 1)[0]
             correlation = np.corrcoef(cell.finite_difference, cell.predicted)[0, 1]
             name = "direct" if tau == 1 else rf"proxy, $\tau = {tau:g}$"
-            label = f"{name}: slope {slope:.2f}, $r$ = {correlation:.3f}"
+            rank = cell.finite_difference.corr(cell.predicted, method="spearman")
+            label = rf"{name}: slope {slope:.2f}, $r$ = {correlation:.3f}, $\rho$ = {rank:.3f}"
             axes.scatter(cell.finite_difference, cell.predicted, s=7, color=colour, linewidth=0, alpha=0.8, label=label)
         axes.set_title(rf"$\epsilon$ = {epsilon:g} mean cost")
         axes.set_xlabel("measured derivative of the cost")
-        axes.legend(loc="upper left", handletextpad=0.1, borderaxespad=0)
+        axes.legend(loc="upper left", handletextpad=0.1, borderaxespad=0, fontsize=5.5)
     panels[0, 0].set_ylabel("calibrated gradient")
-    low, high = panels[0, 0].get_ylim()
-    panels[0, 0].set_ylim(low, high + 0.45 * (high - low))
+    # Linear where most candidates are, logarithmic where those far out are.
+    panels[0, 0].set_xscale("symlog", linthresh=10)
+    panels[0, 0].set_yscale("symlog", linthresh=10)
+    panels[0, 0].set_ylim(top=1e5)
     return figure, table
 
 

@@ -18,7 +18,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     keys = ["dim", "attack", "epsilon"]
     quantities = {
         "distance": "distance to the nearest sample\n/ spacing of the samples",
-        "share_recovered": "share of samples hit\nwithin a tenth of the spacing",
+        "share_recovered": "share of recovered points\nwithin a tenth of the spacing",
     }
     summaries = []
     for panels, (quantity, label) in zip(rows, quantities.items(), strict=True):
