@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import sklearn.decomposition
+import sklearn.neighbors
 
 from jaxcollapse.data.digits import load_digits
 from jaxcollapse.data.features import fit_pca, project, reconstruct
+from jaxcollapse.data.planar import PLANAR, sample_curve
 from jaxcollapse.measures import as_moments, uniform_measure
 
 
@@ -98,3 +100,16 @@ def test_projection_maps_over_axes_and_compiles(digits):
 def test_bad_arguments_are_named(points, num_components, message):
     with pytest.raises(ValueError, match=message):
         fit_pca(points, num_components)
+
+
+@pytest.mark.parametrize("name", PLANAR)
+def test_planar_clouds_lie_on_their_curves_in_segments_of_equal_size(name):
+    points, labels = sample_curve(0, PLANAR[name], 400, noise=0.0)
+    assert points.shape == (400, 2)
+    assert points.dtype == np.float32
+    np.testing.assert_array_equal(np.bincount(labels), np.full(8, 50))
+    dense = PLANAR[name](np.linspace(0, 1, 40_000, endpoint=False))
+    assert sklearn.neighbors.NearestNeighbors(n_neighbors=1).fit(dense).kneighbors(points)[0].max() < 1e-3
+    assert 0.5 < points.std() < 2
+    noisy, _ = sample_curve(0, PLANAR[name], 400, noise=0.1)
+    np.testing.assert_allclose((noisy - points).std(), 0.1, rtol=0.1)
