@@ -4,7 +4,8 @@ PYTHON3 ?= python3
 PYTHON ?= .venv/bin/python
 
 EXPERIMENTS := gaussian_collapse power_law finite_n silo_digits \
-	calibrated_gradient geodesic barycenter_convergence proxy_gaussian disclosure overhead
+	calibrated_gradient geodesic barycenter_convergence proxy_gaussian disclosure \
+	non_gaussian discrete_tails two_dimensional overhead
 BIN := .venv/bin
 READY := .venv/.ready
 

@@ -1,7 +1,6 @@
 """What the messages of an exchange give away: attacks on a silo's replies, against the sharpness of the plans."""
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from paper_figures import style
 
-MARKERS = itertools.cycle("os^vDPX*<>dphH8")
+MARKERS = "os^vDPX*<>dphH8"
 
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
@@ -19,7 +19,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     drawn = pd.concat([style.over_seeds(table, by, q).assign(quantity=q) for q in ("trace_ratio", "bures_w2")])
     methods = list(dict.fromkeys(table.method))
     colours = mpl.colormaps["tab20"].colors
-    for method, colour, marker in zip(methods, itertools.cycle(colours), MARKERS, strict=False):
+    for method, colour, marker in zip(methods, *map(itertools.cycle, (colours, MARKERS)), strict=False):
         rows = drawn[(drawn.method == method) & (drawn.quantity == "trace_ratio") & (drawn.generation > 0)]
         style.band(left, rows, "mean", "error", color=colour)
         last = drawn[(drawn.method == method) & (drawn.quantity == "bures_w2")].iloc[-1]

@@ -7,6 +7,7 @@ double precision.
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxcollapse.base import Measure
@@ -173,11 +174,22 @@ def check_reference(reference_fn, silos, padded_silos):
 
 def check_metric(metric):
     """Check a `MetricFn` on data and on moments."""
-    truth, compiled = measure(5), jax.jit(metric)
+    _check_on_points(metric)
+    assert_shape(jax.eval_shape(metric, key(), as_moments(measure()), as_moments(measure(5))), ())
+    check_transforms(metric, *[(key(i), as_moments(measure(i)), as_moments(measure(i + 5))) for i in KEYS])
+
+
+def check_point_metric(metric):
+    """Check a `MetricFn` that refuses moments."""
+    _check_on_points(metric)
+    with pytest.raises(TypeError, match="generated = Moments"):
+        metric(key(), as_moments(measure()), measure(5))
+
+
+def _check_on_points(metric):
+    compiled = jax.jit(metric)
     pairs = zip(versions_of_one_measure(), versions_of_one_measure(5), strict=True)
     expected, *others = (compiled(key(), *pair) for pair in pairs)
     assert_shape(expected, ())
     assert_close(others, [expected] * 2)
-    assert_shape(jax.eval_shape(metric, key(), as_moments(measure()), as_moments(truth)), ())
     check_transforms(metric, *[(key(i), measure(i), measure(i + 5)) for i in KEYS])
-    check_transforms(metric, *[(key(i), as_moments(measure(i)), as_moments(measure(i + 5))) for i in KEYS])

@@ -47,6 +47,14 @@ COLUMNS = {
     "barycenter_convergence": ["seed", "epsilon", "step", "round", "to_central", "to_gaussian", "floor"],
     "proxy_gaussian": ["method", "seed", "generation", "trace_ratio", "mean_error", "bures_w2", "bytes"],
     "disclosure": ["dim", "attack", "epsilon", "seed", "distance", "share_recovered", "exposure"],
+    "discrete_tails": ["workflow", "verifier", "seed", "generation", "symbols", "lost_mass", "source"],
+    "non_gaussian": [
+        "family", "setting", "num_kept", "budget", "seed", "generation",
+        "dispersion_ratio", "sliced_w", "min_component_weight", "component_entropy", "dispersion_theory",
+    ],
+    "two_dimensional": [
+        "dataset", "generator", "method", "seed", "generation", "covered", "smallest_share", "entropy", "x", "y",
+    ],
     "overhead": ["operation", "axis", "factor", "size", "seconds", "bytes"],
 }  # fmt: skip
 

@@ -1,5 +1,9 @@
-"""Metrics. A new one is a module here and a line in `METRICS`; every entry is a `MetricFn`."""
+"""Metrics. A new one, a `MetricFn`, is a module here and a line in `METRICS`, in `POINT_METRICS` if it needs points."""
 
+from jaxcollapse.metrics.coverage import coverage, density, precision, recall
+from jaxcollapse.metrics.energy import energy_distance
+from jaxcollapse.metrics.frechet import frechet
+from jaxcollapse.metrics.modes import mode_entropy, mode_shares, modes_covered, smallest_share
 from jaxcollapse.metrics.moments import (
     bures_w2,
     dispersion,
@@ -8,14 +12,27 @@ from jaxcollapse.metrics.moments import (
     tail_mass,
     target_distance,
     trace_ratio,
+    variance_split,
 )
 from jaxcollapse.metrics.sliced import sliced_w
+from jaxcollapse.metrics.vendi import vendi
 
 METRICS = {
     "trace_ratio": trace_ratio,
     "dispersion": dispersion,
     "mean_error": mean_error,
     "bures_w2": bures_w2,
+    "frechet": frechet,
     "effective_rank": effective_rank,
     "tail_mass": tail_mass(),
+}
+
+POINT_METRICS = {
+    "precision": precision(3),
+    "recall": recall(3),
+    "density": density(5),
+    "coverage": coverage(5),
+    "vendi": vendi,
+    "energy_distance": energy_distance,
+    "sliced_w": sliced_w(),
 }

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import scipy.stats
 from jaxtyping import Array, Float
 
-from jaxcollapse.base import Data, MetricFn, Moments, Target
+from jaxcollapse.base import Data, Measure, MetricFn, Moments, Target
 from jaxcollapse.measures import as_moments
 from jaxcollapse.targets import fit_target
 from jaxcollapse.theory.quadratic_form import tail_probability
@@ -38,14 +38,37 @@ def bures_w2(key, generated: Data, truth: Data) -> Float[Array, ""]:
 
 
 def effective_rank(key, generated: Data, truth: Data) -> Float[Array, ""]:
-    r"""Compute :math:`\exp(-\sum_i p_i \log p_i)` of the normalised eigenvalues of the covariance [roy2007]_.
+    """Compute the `effective_number` of the covariance [roy2007]_: between 1 and d, 1 for a point mass."""
+    return effective_number(as_moments(generated).covariance)
 
-    Between 1 and d; 1 for a point mass, which has none.
+
+def effective_number(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
+    r"""Compute :math:`\exp(-\sum_i p_i \log p_i)` of the normalised eigenvalues of a positive semi-definite matrix.
+
+    It is 1 for the zero matrix, which has none.
     """
-    eigenvalues = jnp.maximum(jnp.linalg.eigvalsh(as_moments(generated).covariance), 0)
+    eigenvalues = jnp.maximum(jnp.linalg.eigvalsh(matrix), 0)
     total = eigenvalues.sum()
     share = eigenvalues / jnp.where(total > 0, total, 1)
     return jnp.exp(-jnp.sum(share * jnp.log(jnp.where(share > 0, share, 1))))
+
+
+def variance_split(batches: Data) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
+    r"""Split the covariance of all batches into that within batches and that between their means.
+
+    .. math:: \Sigma = \sum_b p_b \Sigma_b + \sum_b p_b (\mu_b - \mu)(\mu_b - \mu)', \qquad p_b = m_b / \sum_c m_c,
+              \qquad \mu = \sum_b p_b \mu_b.
+
+    Args:
+        batches: stacked, points [b, n, d] and masses [b, n], or moments.
+
+    Returns:
+        The first sum and the second, in squared data units.
+    """
+    parts = as_moments(batches)
+    means = as_moments(Measure(parts.mean, parts.mass))
+    share = parts.mass / jnp.where(means.mass > 0, means.mass, 1)
+    return jnp.tensordot(share, parts.covariance, axes=1), means.covariance
 
 
 def tail_mass(level: float = 0.95) -> MetricFn:

@@ -2,7 +2,8 @@
 
 from jaxtyping import Array, Float
 
-from jaxcollapse.base import Data, MetricFn, Moments
+from jaxcollapse.base import Data, MetricFn
+from jaxcollapse.metrics.points import shares
 from jaxcollapse.transport.sliced import sliced_wasserstein
 
 
@@ -17,9 +18,7 @@ def sliced_w(num_projections: int = 100, p: float = 2) -> MetricFn:
     """
 
     def metric(key, generated: Data, truth: Data) -> Float[Array, ""]:
-        for name, data in (("generated", generated), ("truth", truth)):
-            if isinstance(data, Moments):
-                raise TypeError(f"{name} = Moments: sliced_w compares points, a Measure; bures_w2 compares moments")
-        return sliced_wasserstein(key, generated, truth, num_projections, p)
+        y, x = shares("sliced_w", generated=generated, truth=truth)
+        return sliced_wasserstein(key, y, x, num_projections, p)
 
     return metric

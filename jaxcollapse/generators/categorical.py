@@ -1,0 +1,56 @@
+"""The law of a symbol: a weighted histogram, whose tail a refit can lose and never find again."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from jaxcollapse.base import Generator, Measure
+from jaxcollapse.validation import check_range
+
+
+def categorical(num_symbols: int) -> Generator:
+    r"""Fit the probabilities of S symbols by weighted maximum likelihood.
+
+    .. math:: p_k = \textstyle\sum_i w_i 1\{x_i = k\} / \sum_i w_i 1\{0 \le x_i < S\}.
+
+    A symbol that the data lack is not sampled again: under refits symbols are lost, and never won [suresh2024]_.
+
+    Args:
+        num_symbols: S. Data are numbers of symbols 0..S-1 as floats, shape [n, 1], rounded to the nearest; a number
+            that rounds to no symbol is ignored.
+
+    Returns:
+        A generator with p, shape [S], as parameters. Without any data p is zero, and samples are the last symbol.
+
+    Raises:
+        ValueError: if there is no symbol.
+    """
+    check_range("num_symbols", num_symbols, low=1)
+
+    def fit(key, params, data: Measure) -> Float[Array, " s"]:
+        symbol = jnp.round(data.points[:, 0])
+        known = (symbol >= 0) & (symbol < num_symbols)
+        index = jnp.where(known, symbol, 0).astype(jnp.int32)
+        mass = jnp.zeros(num_symbols, data.weights.dtype).at[index].add(jnp.where(known, data.weights, 0))
+        total = mass.sum()
+        return mass / jnp.where(total > 0, total, 1)
+
+    def init(key, data: Measure) -> Float[Array, " s"]:
+        return fit(key, None, data)
+
+    def sample(key: Key[Array, ""], params: Float[Array, " s"], num_samples: int) -> Float[Array, "n 1"]:
+        return draw_index(key, params, num_samples)[:, None].astype(params.dtype)
+
+    return Generator(init, fit, sample)
+
+
+def draw_index(key: Key[Array, ""], weights: Float[Array, " s"], num_samples: int) -> Int[Array, " n"]:
+    r"""Draw indices with probabilities :math:`w_k / \sum_j w_j` by the inverse distribution function.
+
+    Where the mass is zero nothing is drawn; without any mass every index is the last.
+    """
+    # A sum by blocks rounds differently at neighbours: without the mask and the running maximum
+    # it would step up, by rounding alone, at an index of mass zero.
+    cdf = jax.lax.cummax(jnp.where(weights > 0, jnp.cumsum(weights), 0))
+    uniform = cdf[-1] * jax.random.uniform(key, (num_samples,), weights.dtype)
+    return jnp.minimum(jnp.searchsorted(cdf, uniform, side="right"), weights.shape[0] - 1)

@@ -1,0 +1,106 @@
+"""Kernel densities: the training points themselves, and Gaussian noise around them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from jaxcollapse.base import Data, Generator, Measure, Moments
+from jaxcollapse.generators.categorical import draw_index
+from jaxcollapse.linalg import psd_cholesky
+from jaxcollapse.measures import as_moments, compact
+from jaxcollapse.validation import check_range
+
+
+class KernelDensity(NamedTuple):
+    r"""A mixture of Gaussians of one covariance :math:`F F'`, centred at points.
+
+    Attributes:
+        centres: c, with their masses, shape [max_points, d].
+        factor: F, shape [d, d], in units of the data.
+    """
+
+    centres: Measure
+    factor: Float[Array, "d d"]
+
+
+def scott(size: Any, dim: int) -> Any:
+    """Compute the bandwidth :math:`m^{-1 / (d + 4)}` of m points, in units of the data's spread [scott1992]_."""
+    return size ** (-1 / (dim + 4))
+
+
+def silverman(size: Any, dim: int) -> Any:
+    """Compute the bandwidth :math:`(m (d + 2) / 4)^{-1 / (d + 4)}` of m points, likewise [silverman1986]_."""
+    return (size * (dim + 2) / 4) ** (-1 / (dim + 4))
+
+
+def kernel_density(
+    max_points: int,
+    bandwidth: float | Callable[[Any, int], Any] = scott,
+    *,
+    growth_correction: bool = False,
+) -> Generator:
+    r"""Fit a Gaussian kernel density: x = c + F z with c one of the points and z standard normal.
+
+    A number h is the bandwidth in units of the data, a rule :math:`b(m, d)` one in units of their spread:
+
+    .. math:: F F' = h^2 I \quad \text{or} \quad F F' = b(m, d)^2 \, \Sigma, \qquad
+              m = \textstyle (\sum_i w_i)^2 / \sum_i w_i^2,
+
+    with :math:`\mu` and :math:`\Sigma` the weighted (maximum likelihood) moments of the points and m their effective
+    number. Samples then have the covariance :math:`\Sigma + F F'`. The growth correction [silverman1987]_ shrinks
+    samples towards the mean, so that they have the covariance :math:`\Sigma`:
+
+    .. math:: x = \mu + A (c - \mu + F z), \qquad A = \Sigma^{1/2} (\Sigma + F F')^{-1/2}.
+
+    Args:
+        max_points: how many points are kept, the heaviest and of equal masses the first; all if there are fewer.
+            It should cover the training set.
+        bandwidth: h >= 0, or a rule such as `scott` or `silverman`. At zero a model resamples its data.
+        growth_correction: whether to shrink.
+
+    Returns:
+        A generator with `KernelDensity` as parameters, whose layout does not depend on the size of the data.
+        Training data are points; moments raise TypeError.
+
+    Raises:
+        ValueError: if no point is kept or h is negative.
+    """
+    check_range("max_points", max_points, low=1)
+    if not callable(bandwidth):
+        check_range("bandwidth", bandwidth, low=0)
+
+    def fit(key, params, data: Data) -> KernelDensity:
+        if isinstance(data, Moments):
+            raise TypeError("data = Moments: kernel_density keeps points, a Measure; use buffer_memory")
+        points, weights = compact(data, max_points)
+        missing = max_points - weights.shape[0]
+        points, weights = jnp.pad(points, ((0, missing), (0, 0))), jnp.pad(weights, (0, missing))
+        mass, mean, covariance = as_moments(Measure(points, weights))
+        eye = jnp.eye(mean.shape[0], dtype=mean.dtype)
+        if callable(bandwidth):
+            share = weights / jnp.where(mass > 0, mass, 1)
+            b = bandwidth(1 / jnp.where(mass > 0, share @ share, 1), mean.shape[0])
+            factor, shrink = b * psd_cholesky(covariance), eye / jnp.sqrt(1 + b**2)
+        else:
+            spread, axes = jnp.linalg.eigh(covariance)
+            spread = jnp.maximum(spread, 0)
+            total = spread + bandwidth**2
+            factor = bandwidth * eye
+            shrink = axes * jnp.sqrt(spread / jnp.where(total > 0, total, 1)) @ axes.T
+        if growth_correction:
+            points, factor = mean + (points - mean) @ shrink.T, shrink @ factor
+        return KernelDensity(Measure(points, weights), factor)
+
+    def init(key, data: Data) -> KernelDensity:
+        return fit(key, None, data)
+
+    def sample(key: Key[Array, ""], params: KernelDensity, num_samples: int) -> Float[Array, "n d"]:
+        index_key, noise_key = jax.random.split(key)
+        points, weights = params.centres
+        normal = jax.random.normal(noise_key, (num_samples, points.shape[1]), points.dtype)
+        return points[draw_index(index_key, weights, num_samples)] + normal @ params.factor.T
+
+    return Generator(init, fit, sample)

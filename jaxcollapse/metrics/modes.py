@@ -1,0 +1,61 @@
+"""Which modes the generated data reach.
+
+A point belongs to the mode whose centre is the nearest, the first of them in a tie. Of labelled data the centres are
+the means of the classes, `as_moments(classes).mean` of a stack of measures. All raise TypeError where they are given
+moments; the truth is not looked at.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxcollapse.base import Data, MetricFn
+from jaxcollapse.metrics.points import over_rows, shares
+from jaxcollapse.validation import check_range
+
+
+def mode_shares(generated: Data, centres: Float[Array | np.ndarray, "m d"]) -> Float[Array, " m"]:
+    r"""Compute the share of the mass that is nearest to each centre.
+
+    .. math:: s_m = \sum_j a_j \, 1[m = \arg\min_l \lVert y_j - c_l \rVert].
+
+    Args:
+        generated: points y with shares a of the mass.
+        centres: c, in data units.
+
+    Raises:
+        TypeError: if moments are given.
+    """
+    (y,) = shares("mode_shares", generated=generated)
+    nearest = over_rows(jnp.argmin, y.points, jnp.asarray(centres, y.points.dtype))
+    return jax.ops.segment_sum(y.weights, nearest, num_segments=len(centres))
+
+
+def smallest_share(centres: Float[Array | np.ndarray, "m d"]) -> MetricFn:
+    r"""Make the metric :math:`\min_m s_m` of `mode_shares`: at most 1/m, and 0 where a mode is lost."""
+    return lambda key, generated, truth: mode_shares(generated, centres).min()
+
+
+def mode_entropy(centres: Float[Array | np.ndarray, "m d"]) -> MetricFn:
+    r"""Make the metric :math:`-\sum_m s_m \log s_m` of `mode_shares`, in nats: 0 where all is one mode."""
+    return lambda key, generated, truth: jax.scipy.special.entr(mode_shares(generated, centres)).sum()
+
+
+def modes_covered(centres: Float[Array | np.ndarray, "m d"], threshold: float) -> MetricFn:
+    """Make the metric of how many modes have more than a threshold of the mass.
+
+    Args:
+        centres: of the modes, in data units.
+        threshold: in [0, 1], of `mode_shares`; half of a mode's share of the truth, say.
+
+    Raises:
+        ValueError: if the threshold is out of range.
+    """
+    check_range("threshold", threshold, low=0, high=1)
+
+    def metric(key, generated: Data, truth: Data) -> Float[Array, ""]:
+        share = mode_shares(generated, centres)
+        return (share > threshold).sum(dtype=share.dtype)
+
+    return metric

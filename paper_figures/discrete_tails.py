@@ -1,0 +1,44 @@
+"""Collapse of a tail: the symbols of a Zipf law that survive, and the mass of those that do not."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from paper_figures import style
+
+WORKFLOWS = {"replace": style.RED, "accumulate": style.BLUE, "accumulate_subsample": style.GREEN}
+VERIFIERS = {"none": "no verifier", "silo": "verifier prefers its silo's symbols"}
+QUANTITIES = {"symbols": "surviving symbols", "lost_mass": "truth's mass on lost symbols"}
+
+
+def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw surviving symbols and lost mass, a column for each verifier."""
+    by = ["workflow", "verifier", "source", "generation"]
+    table = table[table.generation > 0]
+    drawn = pd.concat([style.over_seeds(table, by, q).assign(quantity=q) for q in QUANTITIES])
+    figure, panels = plt.subplots(
+        2, len(VERIFIERS), figsize=(style.PAGE, 3.6), sharex=True, sharey="row", layout="constrained"
+    )
+    for row, (quantity, label) in zip(panels, QUANTITIES.items(), strict=True):
+        for axes, (verifier, title) in zip(row, VERIFIERS.items(), strict=True):
+            for workflow, colour in WORKFLOWS.items():
+                chosen = (drawn.quantity == quantity) & (drawn.verifier == verifier) & (drawn.workflow == workflow)
+                cell = drawn[chosen]
+                style.band(axes, cell[cell.source == "simulation"], "mean", "error", color=colour)
+                theory = cell[cell.source == "theory"]
+                axes.plot(theory.generation, theory["mean"], **style.THEORY)
+            axes.set(xscale="log", xlim=(1, table.generation.max()))
+            if quantity == "symbols":
+                axes.set(yscale="log", title=title)
+            else:
+                axes.set(ylim=(0, 1), xlabel="generation $t$")
+        row[0].set_ylabel(label)
+    handles = [Line2D([], [], color=c, label=name.replace("_", "-")) for name, c in WORKFLOWS.items()]
+    handles.append(Line2D([], [], label="theory", **style.THEORY))
+    panels[0, 0].legend(handles=handles, loc="lower left")
+    return figure, drawn
+
+
+if __name__ == "__main__":
+    style.main("discrete_tails", draw)
