@@ -130,7 +130,13 @@ PRESETS = {
         "num_samples": 64,
         "num_projections": 4,
     },
-    "quick": {"num_kept": (100,), "num_generations": 40, "seeds": (0, 1, 2, 3), "num_recorded": 6},
+    "quick": {
+        "families": ("gmm", "laplace"),
+        "num_kept": (100,),
+        "num_generations": 40,
+        "seeds": (0, 1, 2, 3),
+        "num_recorded": 6,
+    },
     "paper": {},
 }
 

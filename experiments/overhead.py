@@ -19,16 +19,19 @@ from jaxcollapse.references.barycenter import Exchange, wasserstein_barycenter
 from jaxcollapse.references.geodesic import interpolating_measure
 from jaxcollapse.references.mixture import federated_sinkhorn
 from jaxcollapse.transport.sinkhorn import sinkhorn, soft_c_transform
-from jaxcollapse.validation import check_range
+from jaxcollapse.validation import check_names, check_range
 
 NAME = "overhead"
 AXES = ("candidates", "reference", "silos", "rounds")
+OPERATIONS = ("potentials", "c-transform", "Scheme I", "Scheme II", "mixture")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
     """Seconds and bytes of one call, and the exponents of their growth along each axis."""
 
+    operations: tuple[str, ...] = OPERATIONS
+    """What is timed."""
     candidates: int = 4000
     """Candidates N where they do not vary."""
     reference: int = 1000
@@ -50,7 +53,15 @@ class Config(Settings):
 
 
 PRESETS = {
-    "smoke": {"candidates": 60, "reference": 24, "support": 10, "dim": 3, "factors": (1, 2), "repeats": 2},
+    "smoke": {
+        "operations": ("c-transform", "mixture"),
+        "candidates": 60,
+        "reference": 24,
+        "support": 10,
+        "dim": 3,
+        "factors": (1, 2),
+        "repeats": 2,
+    },
     "quick": {"candidates": 1000, "reference": 300, "support": 150, "factors": (1, 4), "repeats": 3},
     "paper": {},
 }
@@ -99,11 +110,12 @@ def data(config: Config, sizes: dict[str, int]) -> tuple[Measure, Measure, Measu
 
 def run(config: Config, parts: Parts) -> Output:
     """Compile every call at every size, time them in turns, and fit the exponents."""
+    check_names("operations", config.operations, OPERATIONS)
     check_range("repeats", config.repeats, low=1)
     base = {axis: getattr(config, axis) for axis in AXES}
     for axis, size in base.items():
         check_range(axis, size, low=1)
-    labels = [(name, axis, f) for name, (_, axes) in calls(config).items() for axis in axes for f in config.factors]
+    labels = [(name, axis, f) for name in config.operations for axis in calls(config)[name][1] for f in config.factors]
     programs = {}
     for name, axis, factor in parts.track("compiling", labels):
         sizes = base | {axis: factor * base[axis]}

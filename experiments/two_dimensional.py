@@ -81,12 +81,13 @@ class Config(Settings):
 
 PRESETS = {
     "smoke": {
-        "datasets": ("moons",), "methods": ("random", "single silo"), "num_kept": 32, "num_generations": 2,
+        "datasets": ("moons",), "generators": ("kernel_density", "diffusion"), "methods": ("single silo",),
+        "num_kept": 32, "num_generations": 2,
         "num_support": 8, "num_rounds": 2, "num_gradients": 10, "num_components": 4, "num_steps": 20, "num_shown": 20,
         "num_counted": 50, "num_seeds": 2,
     },
     "quick": {
-        "datasets": ("eight_gaussians",), "num_kept": 200, "num_support": 50, "num_rounds": 5, "num_gradients": 150,
+        "datasets": ("eight_gaussians",), "generators": ("kernel_density", "diffusion"), "num_kept": 200, "num_support": 50, "num_rounds": 5, "num_gradients": 150,
         "num_steps": 500, "num_counted": 1000, "num_seeds": 1,
     },
     "paper": {},

@@ -20,7 +20,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     )
     for row, (quantity, label) in zip(panels, QUANTITIES.items(), strict=True):
         for axes, name in zip(row, names, strict=True):
-            for operation, colour in zip(operations, COLOURS, strict=True):
+            for operation, colour in zip(operations, COLOURS, strict=False):
                 cell = table[(table.axis == name) & (table.operation == operation)]
                 if len(cell) == 0:
                     continue
