@@ -5,6 +5,8 @@ most D / m, whose noise a large silo can afford. An interpolant has no such boun
 the sensitivity of S images that move a share s of the way is :math:`s \sqrt S D`, whatever m.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,10 +59,10 @@ def privacy_loss(noise_multiplier: float, num_messages: int, delta: float) -> fl
     check_range("noise_multiplier", noise_multiplier, low=_TINY)
     check_range("num_messages", num_messages, low=1)
     check_range("delta", delta, low=_TINY, high=1 - 1e-9)
-    mu = np.sqrt(num_messages) / noise_multiplier
+    mu = math.sqrt(num_messages) / noise_multiplier
     if _delta(0.0, mu) <= delta:
         return 0.0
-    return float(brentq(lambda epsilon: _delta(epsilon, mu) - delta, 0.0, mu**2 / 2 + mu * norm.isf(delta)))
+    return float(brentq(lambda epsilon: _delta(epsilon, mu) - delta, 0.0, mu**2 / 2 + mu * float(norm.isf(delta))))
 
 
 def noise_needed(epsilon: float, num_messages: int, delta: float) -> float:
@@ -72,15 +74,15 @@ def noise_needed(epsilon: float, num_messages: int, delta: float) -> float:
     check_range("epsilon", epsilon, low=_TINY)
     check_range("num_messages", num_messages, low=1)
     check_range("delta", delta, low=_TINY, high=1 - 1e-9)
-    log_mu = brentq(lambda log_mu: _delta(epsilon, np.exp(log_mu)) - delta, -50.0, np.log(40 + 2 * epsilon))
-    return float(np.sqrt(num_messages) / np.exp(log_mu))
+    log_mu = brentq(lambda log_mu: _delta(epsilon, math.exp(log_mu)) - delta, -50.0, math.log(40 + 2 * epsilon))
+    return math.sqrt(num_messages) / math.exp(float(log_mu))
 
 
 _TINY = float(np.finfo(float).tiny)
 
 
 def _delta(epsilon: float, mu: float) -> float:
-    return norm.cdf(mu / 2 - epsilon / mu) - np.exp(epsilon + norm.logcdf(-mu / 2 - epsilon / mu))
+    return float(norm.cdf(mu / 2 - epsilon / mu) - np.exp(epsilon + norm.logcdf(-mu / 2 - epsilon / mu)))
 
 
 def invert_interpolant(

@@ -249,7 +249,7 @@ def debiased(
 
     def log_t(row, t):
         (i, a_i, x_i), (j, a_j, x_j) = row, sample
-        mass = jnp.where(i == j, 0, a_j)
+        mass = jnp.asarray(jnp.where(i == j, 0, a_j))
         cost = _dot(x_i, x_i) + jnp.sum(x_j**2, -1) - 2 * _dot(x_j, x_i)
         total = jnp.maximum(mass.sum(), jnp.finfo(mass.dtype).tiny)
         log_z = logsumexp(t - cost / epsilon + jnp.log(mass)) + jnp.log1p(-a_i) - jnp.log(total)
