@@ -104,7 +104,7 @@ PRESETS = {
         "num_seeds": 2,
     },
     "quick": {
-        "methods": ("random", "single silo", "pooled", "Scheme I", "Scheme II", "mixture", "logistic ratio", "tilt"),
+        "methods": ("random", "single silo", "Scheme I", "Scheme II", "mixture", "tilt"),
         "num_kept": 80,
         "num_generations": 12,
         "silo_size": 60,

@@ -87,7 +87,7 @@ PRESETS = {
         "num_counted": 50, "num_seeds": 2,
     },
     "quick": {
-        "datasets": ("eight_gaussians",), "generators": ("kernel_density", "diffusion"), "num_kept": 200,
+        "datasets": ("eight_gaussians",), "generators": ("diffusion",), "num_kept": 200,
         "num_support": 50, "num_rounds": 5, "num_gradients": 150,
         "num_steps": 500, "num_counted": 1000, "num_seeds": 1,
     },
