@@ -34,9 +34,7 @@ define reproduce
 @set -e; for e in $(EXPERIMENTS); do \
 	$(BIN)/python -m experiments.$$e --preset $(1) --out $(2) --overwrite; \
 done
-@set -e; for e in $(EXPERIMENTS); do \
-	$(BIN)/python -m paper_figures.$$e --results $(2) --out $(3); \
-done
+@$(BIN)/python -m paper_figures --results $(2) --out $(3)
 @echo "figures are in $(3), results in $(2)"
 endef
 

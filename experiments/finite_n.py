@@ -59,7 +59,7 @@ PRESETS = {
         "num_replicates": 4,
         "replace_replicates": 50,
     },
-    "quick": {"num_kept": (125, 250, 500), "num_replicates": 16, "replace_replicates": 200},
+    "quick": {"num_kept": (125, 500), "num_replicates": 16, "replace_replicates": 200},
     "paper": {},
 }
 

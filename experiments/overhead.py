@@ -62,7 +62,14 @@ PRESETS = {
         "factors": (1, 2),
         "repeats": 2,
     },
-    "quick": {"candidates": 1000, "reference": 300, "support": 150, "factors": (1, 4), "repeats": 3},
+    "quick": {
+        "operations": ("potentials", "c-transform", "mixture"),
+        "candidates": 1000,
+        "reference": 300,
+        "support": 150,
+        "factors": (1, 4),
+        "repeats": 3,
+    },
     "paper": {},
 }
 

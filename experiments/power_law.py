@@ -49,7 +49,7 @@ class Config(Settings):
 
 PRESETS = {
     "smoke": {"dims": (2, 5), "budgets": (0.1, 0.5), "num_kept": 40, "num_generations": 200, "num_seeds": 2},
-    "quick": {"dims": (2, 5, 10), "num_kept": 100, "num_seeds": 3, "num_generations": 1_000},
+    "quick": {"dims": (2, 10), "num_kept": 100, "num_seeds": 3, "num_generations": 1_000},
     "paper": {},
 }
 

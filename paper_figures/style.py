@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+Draw = Callable[[pd.DataFrame], tuple[Figure, pd.DataFrame]]
 COLUMN, PAGE = 3.25, 6.75
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442",
@@ -48,15 +50,24 @@ def over_seeds(table: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
     return groups.agg(mean="mean", error="sem").fillna({"error": 0.0}).reset_index()
 
 
-def main(name: str, draw: Callable[[pd.DataFrame], tuple[Figure, pd.DataFrame]]) -> None:
+def main(name: str, draw: Draw) -> None:
     """Read RESULTS/NAME.csv and write OUT/NAME.png, NAME.pdf and NAME.csv, the numbers drawn."""
-    parser = argparse.ArgumentParser(prog=f"paper_figures.{name}")
+    save(name, draw, *directories(f"paper_figures.{name}"))
+
+
+def directories(program: str) -> tuple[Path, Path]:
+    """Read from the command line where results are, and where figures go."""
+    parser = argparse.ArgumentParser(prog=program)
     parser.add_argument("--results", default="results", help="directory with NAME.csv")
     parser.add_argument("--out", default="figures", help="directory for the figure and its table")
     arguments = parser.parse_args()
-    source, out = Path(arguments.results) / f"{name}.csv", Path(arguments.out)
+    return Path(arguments.results), Path(arguments.out)
+
+
+def save(name: str, draw: Draw, results: Path, out: Path) -> None:
+    """Draw one figure."""
     try:
-        table = pd.read_csv(source)
+        table = pd.read_csv(results / f"{name}.csv")
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -65,5 +76,6 @@ def main(name: str, draw: Callable[[pd.DataFrame], tuple[Figure, pd.DataFrame]])
         figure, drawn = draw(table)
         figure.savefig(out / f"{name}.png")
         figure.savefig(out / f"{name}.pdf", metadata={"CreationDate": None})
+    plt.close(figure)
     drawn.to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
     print(f"{name}: {out / name}.png", file=sys.stderr)
