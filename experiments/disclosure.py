@@ -87,6 +87,8 @@ def attacks(config: Config, silos: jax.Array, supports: jax.Array, fresh: jax.Ar
 
 def run(config: Config, parts: Parts) -> Output:
     """Attack every silo at every epsilon."""
+    for dim in config.dims:
+        check_range("dims", dim, low=1)
     for name in ("silo_size", "num_seeds"):
         check_range(name, getattr(config, name), low=2)
     check_range("num_support", config.num_support, low=2, high=config.silo_size)

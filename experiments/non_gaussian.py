@@ -16,7 +16,7 @@ from jaxcollapse.base import Generator, Memory, Moments
 from jaxcollapse.batches import sampled
 from jaxcollapse.generators.gaussian import gaussian
 from jaxcollapse.generators.gaussian_mixture import Mixture, gaussian_mixture, mixture_moments
-from jaxcollapse.generators.laplace import Laplace, laplace
+from jaxcollapse.generators.laplace import Laplace, laplace, laplace_moments
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import dispersion, sliced_w
@@ -71,11 +71,6 @@ def two_components(*weights: float) -> Callable[[int, Instance], Mixture]:
 def as_laplace(seed: int, instance: Instance) -> Laplace:
     """Keep the truth's mean and variances, without correlations."""
     return Laplace(instance.truth.mean, np.sqrt(np.diag(instance.truth.covariance) / 2))
-
-
-def laplace_moments(params: Laplace) -> Moments:
-    """Evaluate mean and covariance."""
-    return Moments(jnp.ones(()), params.location, jnp.diag(2 * params.scale**2))
 
 
 def as_gaussian(seed: int, instance: Instance) -> Moments:

@@ -280,6 +280,10 @@ def run(config: Config, parts: Parts) -> Output:
     check_range("num_silos", config.num_silos, low=1)
     check_range("epsilon", config.epsilon, low=1e-6)
     check_range("tau", config.tau, low=1e-3, high=1 - 1e-3)
+    loss, delta = config.privacy
+    check_range("privacy, epsilon", loss, low=1e-6)
+    check_range("privacy, delta", delta, low=1e-15, high=0.5)
+    check_range("max_norm", config.max_norm, low=1e-6)
     check_range("num_seeds", config.num_seeds, low=1)
     check_fit(config.num_kept, config.dim)
     check_fit(config.silo_size, config.dim)

@@ -162,6 +162,8 @@ def run(config: Config, parts: Parts) -> Output:
     check_range("num_silos", config.num_silos, low=1, high=NUM_SEGMENTS)
     check_range("num_kept", config.num_kept, low=4 * NUM_SEGMENTS)
     check_range("num_shown", config.num_shown, low=1, high=config.num_counted)
+    check_range("epsilon", config.epsilon, low=1e-6)
+    check_range("noise", config.noise, low=0)
     check_range("num_seeds", config.num_seeds, low=1)
     seeds, generations = np.arange(config.num_seeds), np.arange(config.num_generations + 1)
     labels = list(itertools.product(config.datasets, config.generators, config.methods))

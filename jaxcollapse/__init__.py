@@ -15,7 +15,7 @@ from jaxcollapse.base import (
 from jaxcollapse.batches import proposals_needed, sampled, top_of_gaussian
 from jaxcollapse.generators import GENERATORS
 from jaxcollapse.memories import buffer_memory, moments_memory
-from jaxcollapse.metrics import METRICS
+from jaxcollapse.metrics import METRICS, POINT_METRICS
 from jaxcollapse.references import REFERENCES
 from jaxcollapse.selectors import SELECTORS, from_scores, keep_all, mahalanobis
 from jaxcollapse.sweep import Trajectory, sweep

@@ -10,7 +10,7 @@ from scipy import stats
 
 from jaxcollapse.base import Measure, Moments
 from jaxcollapse.generators import laplace
-from jaxcollapse.generators.laplace import Laplace
+from jaxcollapse.generators.laplace import Laplace, laplace_moments
 from jaxcollapse.measures import uniform_measure
 
 KEY = jax.random.key(0)
@@ -86,3 +86,12 @@ def test_samples_are_independent_laplace_coordinates():
 def test_moments_are_refused(function):
     with pytest.raises(TypeError, match="data = Moments: laplace is fitted to points"):
         function(KEY, Moments(jnp.float32(1), jnp.zeros(2), jnp.eye(2)))
+
+
+def test_moments_are_those_of_scipy():
+    location, scale = np.array([1.0, -2.0, 0.5]), np.array([0.1, 3.0, 0.0])
+    mass, mean, covariance = laplace_moments(Laplace(jnp.float32(location), jnp.float32(scale)))
+    law = stats.laplace(location[:2], scale[:2])
+    assert mass == 1
+    assert_allclose(mean, [*law.mean(), 0.5], rtol=1e-6)
+    assert_allclose(covariance, np.diag([*law.var(), 0]), rtol=1e-6)

@@ -54,6 +54,12 @@ def laplace() -> Generator:
     return Generator(init, fit, sample)
 
 
+def laplace_moments(params: Laplace) -> Moments:
+    r"""Compute the moments, of mass one: :math:`\mu = m`, :math:`\Sigma = \operatorname{diag}(2 b^2)`."""
+    dtype = params.location.dtype
+    return Moments(jnp.ones((), dtype), params.location, jnp.diag(2 * params.scale**2))
+
+
 def _median(x: Float[Array, " n"], share: Float[Array, " n"]) -> Float[Array, ""]:
     """Find the middle of the weighted medians, of masses with sum one."""
     x, share = jax.lax.sort((x, share), num_keys=1)
