@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments import proxy_gaussian
 from experiments.common import Output, Parts, Settings, frame, lane_keys, main
+from experiments.methods import Comparison, methods
 from jaxcollapse.base import Measure
 from jaxcollapse.batches import sampled
 from jaxcollapse.data.planar import NUM_SEGMENTS, PLANAR, sample_curve
@@ -119,16 +119,15 @@ def simulation(config: Config, generator_name: str, method_name: str):
     """Make the builder of one method's trajectories."""
     generator, name = generator_of(config, generator_name), METHODS[method_name]
     controls = make_controls(config.num_kept, 1.0 if method_name == "random" else config.budget, temperature=1.0)
-    exchange = proxy_gaussian.Config(
-        num_kept=config.num_kept, budget=config.budget, dim=2, num_silos=config.num_silos,
-        silo_size=config.num_kept // config.num_silos, epsilon=config.epsilon, num_support=config.num_support,
-        num_rounds=config.num_rounds, num_gradients=config.num_gradients,
+    exchange = Comparison(
+        num_kept=config.num_kept, budget=config.budget, num_silos=config.num_silos, epsilon=config.epsilon,
+        num_support=config.num_support, num_rounds=config.num_rounds, num_gradients=config.num_gradients,
     )  # fmt: skip
 
     def build(seed) -> Trajectory:
         key, silos, centres = seed
         setup_key, fit_key, run_key = jax.random.split(key, 3)
-        method = proxy_gaussian.methods(exchange, union(jax.vmap(as_moments)(silos)))[name]
+        method = methods(exchange, silos.weights.shape[-1], union(jax.vmap(as_moments)(silos)))[name]
         batch_fn = sampled(
             generator, method.select, method.reference_fn, method.setup(setup_key, silos), int(controls.num_candidates)
         )
