@@ -7,6 +7,7 @@ import pytest
 
 from jaxcollapse.base import Generator, Measure
 from jaxcollapse.generators import GENERATORS
+from jaxcollapse.generators.diffusion import residual
 from jaxcollapse.measures import stack_padded
 from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import METRICS, POINT_METRICS
@@ -55,7 +56,11 @@ def each_column(generator):
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generators(name):
-    arguments = {"kernel_density": (conformance.POOL,), "categorical": (8,), "diffusion": (3, 4, 8, 1, 3)}
+    arguments = {
+        "kernel_density": (conformance.POOL,),
+        "categorical": (8,),
+        "diffusion": (residual(8, 1), 3, 4, 3),
+    }
     made = GENERATORS[name](*arguments.get(name, ()))
     conformance.check_generator(each_column(made) if name == "categorical" else made)
 

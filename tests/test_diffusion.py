@@ -12,14 +12,14 @@ from oracle import assert_unbiased, draw, upper, z_scores
 
 from jaxcollapse.base import Measure
 from jaxcollapse.generators import diffusion
-from jaxcollapse.generators.diffusion import Denoiser, ancestral, ddim, midpoint, new_network
+from jaxcollapse.generators.diffusion import Denoiser, ancestral, ddim, midpoint, residual
 from jaxcollapse.measures import as_moments, uniform_measure
 
 KEY = jax.random.key(0)
 MEAN = np.array([0.5, -1.0])
 COVARIANCE = np.array([[1.5, 0.6], [0.6, 0.4]])
 SIZE = 512
-MODEL = diffusion(num_steps=400, batch_size=128, width=32, depth=2)
+MODEL = diffusion(residual(width=32, depth=2), num_steps=400, batch_size=128)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -159,7 +159,7 @@ def test_data_without_mass_give_finite_samples():
 
 @pytest.mark.parametrize("warm_start", [True, False])
 def test_only_a_warm_start_reads_the_last_network(warm_start):
-    model = diffusion(0, 4, 8, 1, 2, warm_start=warm_start)
+    model = diffusion(residual(8, 1), 0, 4, 2, warm_start=warm_start)
     data = float32_measure(np.random.default_rng(4).standard_normal((9, 2)))
     first = model.init(KEY, data)
     moved = data._replace(points=2 * data.points + 1)
@@ -172,8 +172,9 @@ def test_only_a_warm_start_reads_the_last_network(warm_start):
 
 @pytest.mark.usefixtures("x64")
 def test_generations_scan():
-    model = diffusion(2, 4, 8, 1, 2)
-    start = Denoiser(new_network(KEY, 2, 8, 1), jnp.ones(2), jnp.ones(2))
+    network = residual(8, 1)
+    model = diffusion(network, 2, 4, 2)
+    start = Denoiser(network.init(KEY, 2, float), jnp.ones(2), jnp.ones(2))
 
     def generation(params, key):
         fit_key, sample_key = jax.random.split(key)
@@ -188,19 +189,19 @@ def test_generations_scan():
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "low"),
+    ("factory", "name", "value", "low"),
     [
-        ("num_steps", -1, 0),
-        ("batch_size", 0, 1),
-        ("width", 0, 1),
-        ("depth", -1, 0),
-        ("num_sample_steps", 0, 1),
-        ("learning_rate", -1, 0),
+        (diffusion, "num_steps", -1, 0),
+        (diffusion, "batch_size", 0, 1),
+        (diffusion, "num_sample_steps", 0, 1),
+        (diffusion, "learning_rate", -1, 0),
+        (residual, "width", 0, 1),
+        (residual, "depth", -1, 0),
     ],
 )
-def test_factory_checks_its_numbers(name, value, low):
+def test_factories_check_their_numbers(factory, name, value, low):
     with pytest.raises(ValueError, match=f"{name} = {value}: must be at least {low}"):
-        diffusion(**{name: value})
+        factory(**{name: value})
 
 
 def test_moments_are_refused():

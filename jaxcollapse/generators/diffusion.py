@@ -13,7 +13,7 @@ standard normal data the velocity is zero, where a new network begins.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,19 @@ class Sampler(Protocol):
     ) -> Float[Array, "n d"]: ...
 
 
+class Architecture(NamedTuple):
+    """What learns the velocity of standardised data.
+
+    Attributes:
+        init: `init(key, dim, dtype) -> weights`, a pytree of arrays; best where the velocity begins at zero.
+        apply: `apply(weights, x, angle) -> velocity`, shape [n, d], of points x, shape [n, d], and their angles,
+            shape [n], or one for all.
+    """
+
+    init: Callable[[Key[Array, ""], int, Any], Any]
+    apply: Callable[[Any, Float[Array, "n d"], Float[Array, "*n"]], Float[Array, "n d"]]
+
+
 class Network(NamedTuple):
     """Weights of a residual network.
 
@@ -59,12 +72,12 @@ class Denoiser(NamedTuple):
     """A fitted model.
 
     Attributes:
-        network: of standardised data.
+        network: weights of the architecture, which sees standardised data.
         mean: of the data, shape [d].
         scale: their standard deviation along each axis, shape [d].
     """
 
-    network: Network
+    network: Any
     mean: Float[Array, "*stack d"]
     scale: Float[Array, "*stack d"]
 
@@ -135,33 +148,53 @@ def midpoint(
     return jax.lax.scan(step, x, (angles[:-1], angles[1:]))[0]
 
 
-def new_network(key: Key[Array, ""], dim: int, width: int, depth: int, dtype=float) -> Network:
-    """Draw weights that keep the size of what passes; the velocity is zero."""
-    size = 2 * _HARMONICS + 1
-    normal = _normals(key, (dim + size + depth * width) * width, dtype).reshape(-1, width)
-    enter, time, hidden = jnp.split(normal, (dim, dim + size))
-    hidden = hidden.reshape(depth, width, width)
-    return Network(enter / dim**0.5, time / size**0.5, hidden / width**0.5, jnp.zeros((width, dim), dtype))
+def angle_features(angle: Float[Array, "*n"]) -> Float[Array, "*n f"]:
+    r"""Compute cosines and sines of multiples of the angle; the first is one, and makes offsets needless."""
+    multiples = angle[..., None] * jnp.arange(_HARMONICS + 1, dtype=angle.dtype)
+    return jnp.concatenate([jnp.cos(multiples), jnp.sin(multiples[..., 1:])], axis=-1)
 
 
-def evaluate(network: Network, x: Float[Array, "n d"], angle: Float[Array, "*n"]) -> Float[Array, "n d"]:
-    r"""Evaluate :math:`v = h_L A`, with :math:`h_0 = x E + f(\theta) T` and :math:`h_{l+1} = h_l + \tanh(h_l W_l)`.
+def residual(width: int = 64, depth: int = 3) -> Architecture:
+    r"""Learn by :math:`v = h_L A`, with :math:`h_0 = x E + f(\theta) T` and :math:`h_{l+1} = h_l + \tanh(h_l W_l)`.
 
-    Features f are the cosines and sines of multiples of the angle; the first is one, and makes offsets needless.
+    Weights are drawn such that they keep the size of what passes; those of A are zero.
+
+    Args:
+        width: of h.
+        depth: L, residual layers.
+
+    Returns:
+        An architecture with a `Network` as weights; f are the `angle_features`.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
-    multiples = angle[..., None] * jnp.arange(_HARMONICS + 1, dtype=x.dtype)
-    features = jnp.concatenate([jnp.cos(multiples), jnp.sin(multiples[..., 1:])], axis=-1)
-    h = x @ network.enter + features @ network.time
-    for weights in network.hidden:
-        h = h + jnp.tanh(h @ weights)
-    return h @ network.leave
+    check_range("width", width, low=1)
+    check_range("depth", depth, low=0)
+
+    def init(key: Key[Array, ""], dim: int, dtype: Any) -> Network:
+        size = 2 * _HARMONICS + 1
+        normal = _normals(key, (dim + size + depth * width) * width, dtype).reshape(-1, width)
+        enter, time, hidden = jnp.split(normal, (dim, dim + size))
+        hidden = hidden.reshape(depth, width, width)
+        return Network(enter / dim**0.5, time / size**0.5, hidden / width**0.5, jnp.zeros((width, dim), dtype))
+
+    def apply(network: Network, x: Float[Array, "n d"], angle: Float[Array, "*n"]) -> Float[Array, "n d"]:
+        h = x @ network.enter + angle_features(angle) @ network.time
+        for weights in network.hidden:
+            h = h + jnp.tanh(h @ weights)
+        return h @ network.leave
+
+    return Architecture(init, apply)
+
+
+_RESIDUAL = residual()
 
 
 def diffusion(
+    architecture: Architecture = _RESIDUAL,
     num_steps: int = 1000,
     batch_size: int = 256,
-    width: int = 64,
-    depth: int = 3,
     num_sample_steps: int = 25,
     learning_rate: float = 5e-3,
     sampler: Sampler = midpoint,
@@ -180,10 +213,9 @@ def diffusion(
     and a warm start begins from the old shape at the new place and size. An axis without spread keeps none.
 
     Args:
+        architecture: of the network, `residual` by default.
         num_steps: of Adam in each fit, whose moments begin anew.
         batch_size: points drawn for a step, in proportion to their weights.
-        width: of the network.
-        depth: its residual layers.
         num_sample_steps: S, of the sampler, along :math:`\theta_i = \tfrac{\pi}{2} (1 - i/S)^2`.
         learning_rate: at the start of each fit.
         sampler: `midpoint`, `ddim` or `ancestral`.
@@ -197,15 +229,13 @@ def diffusion(
     """
     check_range("num_steps", num_steps, low=0)
     check_range("batch_size", batch_size, low=1)
-    check_range("width", width, low=1)
-    check_range("depth", depth, low=0)
     check_range("num_sample_steps", num_sample_steps, low=1)
     check_range("learning_rate", learning_rate, low=0)
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, max(num_steps, 1)))
     angles = np.pi / 2 * np.linspace(1, 0, num_sample_steps + 1) ** 2
 
     @jax.jit
-    def train(key: Key[Array, ""], network: Network | None, data: Data) -> Denoiser:
+    def train(key: Key[Array, ""], network: Any, data: Data) -> Denoiser:
         if isinstance(data, Moments):
             raise TypeError("data = Moments: diffusion learns from points, a Measure, as buffer_memory keeps them")
         _, mean, covariance = as_moments(data)
@@ -215,7 +245,7 @@ def diffusion(
         dim, dtype = points.shape[-1], points.dtype
         new_key, key = jax.random.split(key)
         if network is None:
-            network = new_network(new_key, dim, width, depth, dtype)
+            network = architecture.init(new_key, dim, dtype)
 
         def step(state, inputs):
             network, adam, average = state
@@ -226,8 +256,11 @@ def diffusion(
             level, angle = jnp.exp(-jnp.sum(pair**2, axis=0) / 2), jnp.arctan2(*jnp.abs(pair))[:, None]
             x = points.at[jnp.searchsorted(reached, level * reached[-1])].get(mode="clip")
             noisy, goal = rotate(x, noise, angle), rotate(noise, -x, angle)
-            gradient = jax.grad(lambda network: jnp.mean((evaluate(network, noisy, angle[:, 0]) - goal) ** 2))(network)
-            update, adam = optimiser.update(gradient, adam)
+
+            def loss(network):
+                return jnp.mean((architecture.apply(network, noisy, angle[:, 0]) - goal) ** 2)
+
+            update, adam = optimiser.update(jax.grad(loss)(network), adam)
             network = optax.apply_updates(network, update)
             average = jax.tree.map(lambda old, new: old + share * (new - old), average, network)
             return (network, adam, average), None
@@ -248,7 +281,7 @@ def diffusion(
         start_key, key = jax.random.split(key)
         dim, dtype = params.mean.shape[-1], params.mean.dtype
         noise = _normals(start_key, num_samples * dim, dtype).reshape(num_samples, dim)
-        x = sampler(key, lambda x, angle: evaluate(params.network, x, angle), jnp.asarray(angles, dtype), noise)
+        x = sampler(key, partial(architecture.apply, params.network), jnp.asarray(angles, dtype), noise)
         return params.mean + params.scale * x
 
     return Generator(init, fit, sample)
