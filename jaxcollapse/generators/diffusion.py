@@ -46,10 +46,13 @@ class Architecture(NamedTuple):
         init: `init(key, dim, dtype) -> weights`, a pytree of arrays; best where the velocity begins at zero.
         apply: `apply(weights, x, angle) -> velocity`, shape [n, d], of points x, shape [n, d], and their angles,
             shape [n], or one for all.
+        spread: `spread(variances) -> scale`, that the data are standardised by, both of shape [d]; zero keeps a
+            coordinate at its mean.
     """
 
     init: Callable[[Key[Array, ""], int, Any], Any]
     apply: Callable[[Any, Float[Array, "n d"], Float[Array, "*n"]], Float[Array, "n d"]]
+    spread: Callable[[Float[Array, " d"]], Float[Array, " d"]] = jnp.sqrt
 
 
 class Network(NamedTuple):
@@ -74,7 +77,7 @@ class Denoiser(NamedTuple):
     Attributes:
         network: weights of the architecture, which sees standardised data.
         mean: of the data, shape [d].
-        scale: their standard deviation along each axis, shape [d].
+        scale: their spread along each axis, shape [d].
     """
 
     network: Any
@@ -200,6 +203,7 @@ def diffusion(
     sampler: Sampler = midpoint,
     *,
     warm_start: bool = True,
+    sample_chunk: int | None = None,
 ) -> Generator:
     r"""Fit a denoising diffusion model [ho2020]_ of weighted points.
 
@@ -209,8 +213,9 @@ def diffusion(
     by Adam on minibatches, at a rate that falls to zero along a cosine. The model is the moving average of the
     weights, with a power of the steps as its profile [karras2024]_.
 
-    The network sees data standardised along each axis, so it learns as well from data of spread 1e-6 as of spread 1,
-    and a warm start begins from the old shape at the new place and size. An axis without spread keeps none.
+    The network sees data standardised along each axis, or by the spread that the architecture asks for, so it learns as
+    well from data of spread 1e-6 as of spread 1, and a warm start begins from the old shape at the new place and size.
+    An axis without spread keeps none.
 
     Args:
         architecture: of the network, `residual` by default.
@@ -220,6 +225,8 @@ def diffusion(
         learning_rate: at the start of each fit.
         sampler: `midpoint`, `ddim` or `ancestral`.
         warm_start: whether `fit` goes on from the last network, or draws a new one.
+        sample_chunk: points whose velocities are computed at a time in sampling, which bounds the memory; all by
+            default. The draws are the same.
 
     Returns:
         A generator with a `Denoiser` as parameters. Its training data must be points: moments raise TypeError.
@@ -231,6 +238,8 @@ def diffusion(
     check_range("batch_size", batch_size, low=1)
     check_range("num_sample_steps", num_sample_steps, low=1)
     check_range("learning_rate", learning_rate, low=0)
+    if sample_chunk is not None:
+        check_range("sample_chunk", sample_chunk, low=1)
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, max(num_steps, 1)))
     angles = np.pi / 2 * np.linspace(1, 0, num_sample_steps + 1) ** 2
 
@@ -239,7 +248,7 @@ def diffusion(
         if isinstance(data, Moments):
             raise TypeError("data = Moments: diffusion learns from points, a Measure, as buffer_memory keeps them")
         _, mean, covariance = as_moments(data)
-        scale = jnp.sqrt(jnp.diagonal(covariance))
+        scale = architecture.spread(jnp.diagonal(covariance))
         points = jnp.where(scale > 0, (data.points - mean) / jnp.where(scale > 0, scale, 1), 0)
         reached = jnp.cumsum(data.weights)
         dim, dtype = points.shape[-1], points.dtype
@@ -281,7 +290,16 @@ def diffusion(
         start_key, key = jax.random.split(key)
         dim, dtype = params.mean.shape[-1], params.mean.dtype
         noise = _normals(start_key, num_samples * dim, dtype).reshape(num_samples, dim)
-        x = sampler(key, partial(architecture.apply, params.network), jnp.asarray(angles, dtype), noise)
+        size = sample_chunk or num_samples
+
+        def velocity(x: Float[Array, "n d"], angle: Float[Array, ""]) -> Float[Array, "n d"]:
+            if num_samples <= size:
+                return architecture.apply(params.network, x, angle)
+            chunks = jnp.pad(x, ((0, -num_samples % size), (0, 0))).reshape(-1, size, dim)
+            moved = jax.lax.map(lambda chunk: architecture.apply(params.network, chunk, angle), chunks)
+            return moved.reshape(-1, dim)[:num_samples]
+
+        x = sampler(key, velocity, jnp.asarray(angles, dtype), noise)
         return params.mean + params.scale * x
 
     return Generator(init, fit, sample)
