@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from jaxcollapse.generators.diffusion import Architecture, angle_features
+from jaxcollapse.generators.diffusion import Architecture, angle_features, common_spread
 from jaxcollapse.validation import check_range
 
 _SMALL = 1e-6  # mean square below which a pixel's channels are not brought to size one
@@ -90,8 +90,7 @@ def unet(shape: tuple[int, int, int], widths: tuple[int, ...] = (32, 64)) -> Arc
     on the way up they are repeated, and joined by what left the same resolution on the way down. The velocity begins
     at zero.
 
-    All pixels are standardised by one scale, the root of their mean variance: a margin that hardly varies is not blown
-    up to the size of what is drawn within.
+    All pixels are standardised by their `common_spread`.
 
     Args:
         shape: height, width and channels of an image; points hold rows first, then columns, then channels.
@@ -143,7 +142,4 @@ def unet(shape: tuple[int, int, int], widths: tuple[int, ...] = (32, 64)) -> Arc
             h = _pass(block, jnp.concatenate([double(h), fine], axis=-1), features)
         return convolve(_activate(h), weights.leave).reshape(x.shape)
 
-    def spread(variances: Float[Array, " d"]) -> Float[Array, " d"]:
-        return jnp.where(variances > 0, jnp.sqrt(jnp.mean(variances)), 0)
-
-    return Architecture(init, apply, spread)
+    return Architecture(init, apply, common_spread)
