@@ -46,11 +46,13 @@ class Output(NamedTuple):
         arrays: raw per-run arrays with named axes.
         table: tidy, one row for each observation.
         summary: the headline numbers.
+        further: tables of NAME_KEY.csv, by KEY.
     """
 
     arrays: xr.Dataset
     table: pd.DataFrame
     summary: dict[str, Any]
+    further: Mapping[str, pd.DataFrame] = {}
 
 
 class Rate(ProgressColumn):
@@ -71,6 +73,18 @@ class Parts:
         """Go through items with progress."""
         with self._display(name, "items") as display:
             yield from display.track(items, description=name)
+
+    def once(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
+        """Compute a pytree of arrays, or take it from an interrupted run of the same configuration."""
+        path = self.directory / f"{name}.npz" if self.directory else None
+        leaves = results.load_arrays(path, self.mark) if path else None
+        if leaves is None:
+            self.console.print(f"  {name}")
+            found = jax.jit(function)(*arguments)
+            if path:
+                results.save_arrays(path, jax.tree.leaves(found), self.mark)
+            return found
+        return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(function, *arguments)), leaves)
 
     def _display(self, name: str, unit: str) -> Progress:
         return Progress(
@@ -130,12 +144,13 @@ def main(
     config_type: type,
     presets: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Parse flags, run, and write NAME.csv, NAME.json and NAME.nc; exit with status 2 on bad input."""
+    """Parse flags, run, and write NAME.csv, NAME.json, NAME.nc and further tables; exit with status 2 on bad input."""
     try:
         config = parse(config_type, presets)
         started = time.monotonic()
         directory = Path(config.out)
-        results.prepare(directory, [f"{name}.csv", f"{name}.json", f"{name}.nc"], overwrite=config.overwrite)
+        earlier = [path.name for path in directory.glob(f"{name}_*.csv")]
+        results.prepare(directory, [f"{name}.csv", f"{name}.json", f"{name}.nc", *earlier], overwrite=config.overwrite)
         knobs = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("out", "overwrite", "preset")}
         checkpoints = directory / f"{name}.parts"
         checkpoints.mkdir(exist_ok=True)
@@ -150,6 +165,8 @@ def main(
         }
         results.save_dataset(directory / f"{name}.nc", output.arrays)
         results.save_table(directory / f"{name}.csv", output.table)
+        for key, table in output.further.items():
+            results.save_table(directory / f"{name}_{key}.csv", table)
         results.save_json(directory / f"{name}.json", document)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; finished parts are kept, the same command continues", file=sys.stderr)

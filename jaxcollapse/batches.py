@@ -1,6 +1,7 @@
 """What one generation keeps: candidates drawn and selected, or the kept set drawn directly."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,6 +30,7 @@ def sampled(
     reference_fn: ReferenceFn,
     silos: Any,
     max_candidates: int,
+    embed: Callable[[Float[Array, "n d"]], Float[Array, "n f"]] = lambda points: points,
 ) -> BatchFn:
     """Draw a pool of candidates from the model and select from it.
 
@@ -38,6 +40,7 @@ def sampled(
         reference_fn: what the verifiers are shown.
         silos: of the references, a stacked measure [K, m, d] or stacked targets.
         max_candidates: static bound on `controls.num_candidates`; the excess is drawn and masked.
+        embed: maps candidates to the features that references and scores are in; the candidates themselves are kept.
 
     Raises:
         ValueError: if a silo is empty or not finite.
@@ -49,7 +52,7 @@ def sampled(
         sample_key, reference_key, select_key = jax.random.split(key, 3)
         points = generator.sample(sample_key, params, max_candidates)
         drawn = jnp.arange(max_candidates) < controls.num_candidates
-        pool = Measure(points, drawn.astype(points.dtype))
+        pool = Measure(embed(points), drawn.astype(points.dtype))
         references = reference_fn(reference_key, silos, pool, controls)
         return Measure(points, select(select_key, pool, references, controls))
 

@@ -1,0 +1,122 @@
+"""A small classifier: the labeller of generated data, features that know classes, and what a kept set is worth."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Key
+
+from jaxcollapse.base import Measure
+from jaxcollapse.measures import as_moments
+from jaxcollapse.validation import check_range
+
+
+class Classifier(NamedTuple):
+    """Weights of a network with two hidden layers; a column of ones makes their last rows offsets.
+
+    Attributes:
+        mean: of the training data, shape [d].
+        scale: root of their mean variance, shape [].
+        first: shape [d + 1, width].
+        second: shape [width + 1, f].
+        last: shape [f + 1, c].
+    """
+
+    mean: Float[Array, "*stack d"]
+    scale: Float[Array, "*stack"]
+    first: Float[Array, "*stack d1 width"]
+    second: Float[Array, "*stack width1 f"]
+    last: Float[Array, "*stack f1 c"]
+
+
+def penultimate(classifier: Classifier, points: Float[Array, "n d"]) -> Float[Array, "n f"]:
+    r"""Compute the features :math:`h_2 = \max(0, W_2 h_1 + b_2)`, :math:`h_1 = \max(0, W_1 (x - \mu) / s + b_1)`."""
+    hidden = (points - classifier.mean) / classifier.scale
+    for weights in (classifier.first, classifier.second):
+        hidden = jax.nn.relu(_affine(weights, hidden))
+    return hidden
+
+
+def log_probabilities(classifier: Classifier, points: Float[Array, "n d"]) -> Float[Array, "n c"]:
+    r"""Compute :math:`\log p(c \mid x)`, a softmax of :math:`W_3 h_2 + b_3`."""
+    return jax.nn.log_softmax(_affine(classifier.last, penultimate(classifier, points)))
+
+
+def classify(classifier: Classifier, points: Float[Array, "n d"]) -> Int[Array, " n"]:
+    """Name the class of highest probability."""
+    return jnp.argmax(log_probabilities(classifier, points), axis=-1)
+
+
+def risk(classifier: Classifier, data: Measure, labels: Float[Array, "n c"]) -> Float[Array, ""]:
+    r"""Compute the cross-entropy :math:`-\sum_i a_i \sum_c y_{ic} \log p(c \mid x_i)` in nats, a the shares of mass."""
+    losses = -jnp.sum(labels * log_probabilities(classifier, data.points), axis=-1)
+    return data.weights @ losses / data.weights.sum()
+
+
+def accuracy(classifier: Classifier, data: Measure, labels: Float[Array, "n c"]) -> Float[Array, ""]:
+    """Compute the share of the mass whose most probable class is its label's."""
+    right = classify(classifier, data.points) == jnp.argmax(labels, axis=-1)
+    return data.weights @ right / data.weights.sum()
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5, 6))
+def fit_classifier(
+    key: Key[Array, ""],
+    data: Measure,
+    labels: Float[Array, "n c"],
+    num_steps: int = 1000,
+    batch_size: int = 128,
+    width: int = 128,
+    num_features: int = 64,
+    learning_rate: Float[Array | float, ""] = 3e-3,
+    decay: Float[Array | float, ""] = 1e-2,
+) -> Classifier:
+    r"""Fit a classifier to weighted points by minimising `risk` with Adam and decoupled weight decay [loshchilov2019]_.
+
+    Minibatches are drawn in proportion to mass, and the rate falls to zero along a cosine. Data without mass, or all in
+    one place, leave the weights near those drawn at the start, and finite.
+
+    Args:
+        key: of the first weights and the minibatches.
+        data: points and masses, [n, d].
+        labels: y, probabilities of c classes; one and zeros where the class is known.
+        num_steps: of Adam.
+        batch_size: points of a step.
+        width: of the first hidden layer.
+        num_features: f, of the second.
+        learning_rate: at the start.
+        decay: of the weights, relative to the rate.
+    """
+    check_range("num_steps", num_steps, low=1)
+    check_range("batch_size", batch_size, low=1)
+    dim, dtype = data.points.shape[-1], data.points.dtype
+    _, mean, covariance = as_moments(data)
+    scale = jnp.sqrt(jnp.trace(covariance) / dim)
+    start_key, key = jax.random.split(key)
+    shapes = [(dim + 1, width), (width + 1, num_features), (num_features + 1, labels.shape[-1])]
+    layers = [
+        jax.random.normal(k, shape, dtype).at[-1].set(0) * np.sqrt(2 / (shape[0] - 1))
+        for k, shape in zip(jax.random.split(start_key, 3), shapes, strict=True)
+    ]
+    start = Classifier(mean, jnp.where(scale > 0, scale, 1), *layers)
+    optimiser = optax.adamw(optax.cosine_decay_schedule(learning_rate, num_steps), weight_decay=decay)
+    reached = jnp.cumsum(data.weights)
+
+    def step(state, key):
+        layers, adam = state
+        unit = jax.random.uniform(key, (batch_size,), dtype)
+        index = jnp.minimum(jnp.searchsorted(reached, unit * reached[-1], side="right"), len(reached) - 1)
+        batch = Measure(data.points[index], jnp.ones(batch_size, dtype))
+        gradient = jax.grad(lambda layers: risk(Classifier(*start[:2], *layers), batch, labels[index]))(layers)
+        update, adam = optimiser.update(gradient, adam, layers)
+        return (optax.apply_updates(layers, update), adam), None
+
+    (layers, _), _ = jax.lax.scan(step, (layers, optimiser.init(layers)), jax.random.split(key, num_steps))
+    return Classifier(*start[:2], *layers)
+
+
+def _affine(weights: Float[Array, "d1 f"], x: Float[Array, "n d"]) -> Float[Array, "n f"]:
+    return x @ weights[:-1] + weights[-1]
