@@ -1,13 +1,20 @@
-"""Linear features: principal components, fitted on real data only."""
+"""Features: principal components fitted on real data only, and any function of a user's own."""
 
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
+from jaxcollapse.results import load_arrays, save_arrays
 from jaxcollapse.validation import check_finite, check_range
+
+HostFunction = Callable[[Float[np.ndarray, "n d"]], Float[np.ndarray, "n k"]]
 
 
 class PCA(NamedTuple):
@@ -63,3 +70,67 @@ def project(pca: PCA, points: Float[Array, "*batch d"]) -> Float[Array, "*batch 
 def reconstruct(pca: PCA, features: Float[Array, "*batch k"]) -> Float[Array, "*batch d"]:
     r"""Map features back to points: :math:`x = \mu + V' z`, the nearest in the span of the components."""
     return pca.mean + jnp.matmul(features, pca.components, precision="highest")
+
+
+def host_features(function: HostFunction, points: Float[np.ndarray, "n d"], batch_size: int = 256) -> np.ndarray:
+    """Compute features with a function of NumPy arrays, a batch at a time: a pretrained network, say.
+
+    Args:
+        function: from [b, d] to [b, k], the same k for every batch.
+        points: [n, d].
+        batch_size: b at most.
+
+    Returns:
+        Features of shape [n, k] in the points' dtype.
+
+    Raises:
+        ValueError: if a batch's features are not [b, k] or not finite.
+    """
+    check_range("batch_size", batch_size, low=1)
+    batches, width = [], None
+    for first in range(0, len(points), batch_size):
+        batch = np.asarray(points[first : first + batch_size])
+        found = np.asarray(function(batch))
+        width = found.shape[-1] if width is None and found.ndim else width
+        if found.shape != (len(batch), width):
+            raise ValueError(f"features of {len(batch)} points: shape {found.shape} must be {(len(batch), width)}")
+        check_finite(f"features of points from {first} on", found)
+        batches.append(found.astype(batch.dtype))
+    return np.concatenate(batches)
+
+
+def cached_features(path: Path, function: HostFunction, points: Float[np.ndarray, "n d"]) -> np.ndarray:
+    """Compute `host_features` of these points once, and read them from a file afterwards.
+
+    The file is written whole when all are computed, and belongs to these very points; others overwrite it. Give every
+    function a file of its own.
+
+    Args:
+        path: of the file, in a directory that exists.
+        function: as in `host_features`.
+        points: [n, d].
+    """
+    points = np.ascontiguousarray(points)
+    mark = hashlib.sha256(str(points.shape).encode() + points.tobytes()).hexdigest()
+    stored = load_arrays(path, mark)
+    if stored is None:
+        stored = [host_features(function, points)]
+        save_arrays(path, stored, mark)
+    return stored[0]
+
+
+def on_host(function: HostFunction, num_features: int) -> Callable[[Float[Array, "n d"]], Float[Array, "n k"]]:
+    """Call a function of NumPy arrays from compiled programs, as the `embed` of `jaxcollapse.batches.sampled`.
+
+    Args:
+        function: as in `host_features`.
+        num_features: k.
+    """
+
+    def embed(points: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        shape = jax.ShapeDtypeStruct((points.shape[0], num_features), points.dtype)
+        return jax.pure_callback(
+            lambda x: host_features(function, np.asarray(x)), shape, points, vmap_method="sequential"
+        )
+
+    return embed

@@ -1,0 +1,116 @@
+"""The classifier against plain NumPy, scikit-learn, and problems whose best accuracy is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+from sklearn.metrics import log_loss
+
+from jaxcollapse.base import Measure
+from jaxcollapse.classifier import (
+    Classifier,
+    accuracy,
+    classify,
+    fit_classifier,
+    log_probabilities,
+    penultimate,
+    risk,
+)
+from jaxcollapse.measures import uniform_measure
+
+KEY = jax.random.key(0)
+
+
+def fit(data, labels, key=KEY):
+    return fit_classifier(key, data, labels, num_steps=200, batch_size=64, width=32, num_features=16)
+
+
+def one_hot(labels, num_classes=2):
+    return jnp.asarray(np.eye(num_classes, dtype=np.float32)[labels])
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Draw two unit Gaussians, two deviations to either side of a plane through an arbitrary place."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 4000)
+    x = np.float32(5 + rng.standard_normal((4000, 3)) + np.outer(4 * labels - 2, [0, 0.6, 0.8]))
+    return uniform_measure(x), one_hot(labels)
+
+
+def test_network_is_the_stated_one():
+    rng = np.random.default_rng(1)
+    shapes = [(4,), (), (5, 6), (7, 3), (4, 2)]
+    mean, scale, *layers = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
+    x = jnp.asarray(rng.standard_normal((10, 4)), jnp.float32)
+    ones = np.ones((10, 1))
+    h = (x - mean) / scale
+    for weights in layers[:2]:
+        h = np.maximum(np.hstack([h, ones]) @ weights, 0)
+    scores = np.hstack([h, ones]) @ layers[2]
+    expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    classifier = Classifier(*map(jnp.asarray, (mean, scale, *layers)))
+    assert_allclose(penultimate(classifier, x), h, rtol=1e-4, atol=1e-5)
+    assert_allclose(jnp.exp(log_probabilities(classifier, x)), expected, rtol=1e-4, atol=1e-6)
+    assert_array_equal(classify(classifier, x), scores.argmax(axis=1))
+
+    labels, mass = rng.integers(0, 2, 10), rng.integers(0, 3, 10)
+    data = Measure(x, jnp.asarray(mass, jnp.float32))
+    oracle = log_loss(labels, expected, sample_weight=mass, labels=[0, 1])
+    assert_allclose(risk(classifier, data, one_hot(labels)), oracle, rtol=1e-4)
+    share = np.average(expected.argmax(axis=1) == labels, weights=mass)
+    assert_allclose(accuracy(classifier, data, one_hot(labels)), share, rtol=1e-6)
+
+
+def test_two_gaussians_are_told_apart_as_well_as_can_be(blobs):
+    data, labels = blobs
+    train, test = (Measure(*(leaf[part] for leaf in data)) for part in (slice(1000), slice(1000, None)))
+    right = accuracy(fit(train, labels[:1000]), test, labels[1000:])
+    best = stats.norm.cdf(2)
+    assert abs(right - best) < 0.01 + 3.9 * np.sqrt(best * (1 - best) / 3000)
+
+
+def test_padding_changes_nothing(blobs):
+    data, labels = blobs
+    there = jnp.arange(400) < 300
+    near, far = (Measure(jnp.where(there[:, None], data.points[:400], x), there.astype(float)) for x in (0, 1e3))
+    for expected, actual in zip(fit(near, labels[:400]), fit(far, labels[:400]), strict=True):
+        assert_array_equal(actual, expected)
+
+
+def test_only_what_has_mass_is_learnt(blobs):
+    data, labels = blobs
+    favoured = Measure(data.points[:400], jnp.where(labels[:400, 0] == 1, 1.0, 0.0))
+    assert (classify(fit(favoured, labels[:400]), data.points) == 0).all()
+
+
+def test_masses_are_probabilities_of_being_learnt_from():
+    x = jnp.full((2, 1), 3.0)
+    data = Measure(x, jnp.asarray([3.0, 1.0]))
+    classifier = fit_classifier(KEY, data, one_hot([0, 1]), num_steps=200, width=8, num_features=4, learning_rate=0.1)
+    assert abs(jnp.exp(log_probabilities(classifier, x))[0, 0] - 0.75) < 0.05
+
+
+@pytest.mark.parametrize("mass", [0.0, 1.0])
+def test_data_without_mass_or_spread_give_finite_weights(mass):
+    data = Measure(jnp.full((8, 2), 0.5), jnp.full(8, mass))
+    assert all(np.isfinite(leaf).all() for leaf in fit(data, one_hot(np.arange(8) % 2)))
+
+
+def test_mapped_fits_are_those_of_a_loop(blobs):
+    data, labels = blobs
+    pieces = jax.tree.map(lambda leaf: leaf[:800].reshape(2, 400, *leaf.shape[1:]), (data, labels))
+    keys = jax.random.split(KEY, 2)
+    mapped = jax.vmap(fit)(*pieces, keys)
+    for i in range(2):
+        alone = fit(*jax.tree.map(lambda leaf, i=i: leaf[i], pieces), keys[i])
+        model = jax.tree.map(lambda leaf, i=i: leaf[i], mapped)
+        assert_allclose(log_probabilities(model, data.points), log_probabilities(alone, data.points), atol=2e-3)
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_steps", 0), ("batch_size", 0)])
+def test_numbers_are_checked(blobs, name, value):
+    with pytest.raises(ValueError, match=f"{name} = 0: must be at least 1"):
+        fit_classifier(KEY, *blobs, **{"num_steps": 1, "batch_size": 1} | {name: value})
