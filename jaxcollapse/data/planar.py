@@ -1,14 +1,25 @@
 """Point clouds in the plane whose shape can be seen, each in segments that a silo may hold or lack."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
-
-from jaxcollapse.data.digits import LabelledData
+from jaxtyping import Float, Int
 
 NUM_SEGMENTS = 8
 Curve = Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, "n 2"]]
+
+
+class LabelledData(NamedTuple):
+    """Samples with classes.
+
+    Attributes:
+        points: shape [n, 2].
+        labels: class of each sample, shape [n].
+    """
+
+    points: Float[np.ndarray, "n 2"]
+    labels: Int[np.ndarray, " n"]
 
 
 def eight_gaussians(position: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 2"]:

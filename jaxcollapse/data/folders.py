@@ -1,0 +1,46 @@
+"""Images of one's own, as files in one folder for each class."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxcollapse.data.files import read_image, square
+from jaxcollapse.data.images import LabelledImages, from_bytes
+from jaxcollapse.validation import check_range
+
+
+def load_folders(directory: Path, size: int | None = None) -> LabelledImages:
+    """Load image files, all grey or all in colour; classes are folders, numbered from 0 in the order of their names.
+
+    Args:
+        directory: holds the folders, which hold nothing but images. Hidden files are passed over.
+        size: side in pixels, resized from the largest square in the centre; None for images of one size as they are.
+
+    Raises:
+        FileNotFoundError: if there are no folders.
+        ValueError: if the size is out of range, a folder is empty, or a file is no image or one unlike the first.
+    """
+    if size is not None:
+        check_range("size", size, low=1)
+    folders = [path for path in _visible(directory) if path.is_dir()] if directory.is_dir() else []
+    if not folders:
+        raise FileNotFoundError(f"{directory}: no folders found: put images there, in one folder for each class")
+    pixels, labels = [], []
+    for label, folder in enumerate(folders):
+        paths = _visible(folder)
+        if not paths:
+            raise ValueError(f"{folder}: is empty, and must hold the images of a class")
+        for path in paths:
+            image = read_image(path)
+            pixels.append(np.asarray(image) if size is None else square(image, size))
+            labels.append(label)
+            if pixels[-1].shape != pixels[0].shape:
+                raise ValueError(
+                    f"{path}: shape {pixels[-1].shape} must be {pixels[0].shape}, as of the first image; "
+                    "give a size for images of several sizes, and no grey images among coloured ones"
+                )
+    return from_bytes(str(directory), np.array(pixels), np.array(labels))
+
+
+def _visible(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if not path.name.startswith("."))

@@ -1,0 +1,46 @@
+"""Images of one's own, as NumPy arrays in a file."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from jaxcollapse.data.files import reading
+from jaxcollapse.data.images import LabelledImages, from_bytes, labelled_images
+
+NAME = "images.npz"
+
+
+def load_npz(path: Path) -> LabelledImages:
+    """Load the arrays `images`, [n, h, w] or [n, h, w, c], and `labels`, [n], as `numpy.savez` writes them.
+
+    Images are in uint8, or in floating point in [-1, 1]. Floats that are all in [0, 1] are refused: they are almost
+    surely meant for another convention.
+
+    Args:
+        path: of the file, or of a directory that holds it as `images.npz`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not as described.
+    """
+    path = path / NAME if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found: give a file with the arrays images and labels, or its directory")
+    with reading(path, "an npz file with the arrays images and labels"), np.load(path) as stored:
+        pixels, labels = stored["images"], stored["labels"]
+    if pixels.ndim not in (3, 4):
+        raise ValueError(f"{path}: images of shape {pixels.shape} must be [n, h, w] or [n, h, w, c]")
+    if pixels.dtype == np.uint8:
+        return from_bytes(str(path), pixels, labels)
+    if pixels.dtype.kind != "f":
+        raise ValueError(f"{path}: images of type {pixels.dtype} must be uint8, or floats in [-1, 1]")
+    shape = (*pixels.shape[1:], 1)[:3]
+    images = labelled_images(str(path), pixels.reshape(len(pixels), math.prod(shape)), labels, shape)
+    low, high = images.points.min(), images.points.max()
+    if low >= 0:
+        raise ValueError(
+            f"{path}: values are in [{low:g}, {high:g}], as if black were 0, and black must be -1: "
+            "store 2 x - 1 in place of x in [0, 1], or uint8"
+        )
+    return images
