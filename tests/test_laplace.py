@@ -60,6 +60,16 @@ def test_rounding_breaks_no_tie(size, mass):
     assert_array_equal(params.location, np.median(x, axis=0))
 
 
+def test_unfilled_memory_and_signed_zeros_change_nothing():
+    rng = np.random.default_rng(3)
+    x = np.float32(rng.standard_normal((5000, 3)) * [1e-30, 1, 1e30]) + np.float32([0, -5, 0])
+    x[rng.uniform(size=x.shape) < 0.3] = 0
+    x[::2] *= -1
+    filled = np.arange(5000) < 3001
+    params = fit(Measure(jnp.asarray(x), jnp.asarray(filled, jnp.float32)))
+    assert_allclose(params.location, np.median(x[filled], axis=0), rtol=1e-6, atol=1e-37)
+
+
 def test_degenerate_data():
     point = jnp.array([3.0, -2.0, 1e6])
     params = fit(uniform_measure(jnp.tile(point, (10, 1))))

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxcollapse.base import Measure, Moments
-from jaxcollapse.measures import as_moments, compact, concatenate, merge, stack_padded, uniform_measure
+from jaxcollapse.measures import as_moments, blockwise, compact, concatenate, merge, stack_padded, uniform_measure
 
 
 def weighted(seed, size=30, dim=3, offset=0.0):
@@ -130,3 +130,15 @@ def test_stacked_measures_keep_their_moments():
     moments = as_moments(stacked)
     for k, measure in enumerate(measures):
         assert_moments(Moments(*(leaf[k] for leaf in moments)), as_moments(measure))
+
+
+@pytest.mark.parametrize(
+    ("size", "filled"), [(5, 3), (2048, 2048), (5000, 2048), (5000, 2049), (5000, 5000), (5000, 0)]
+)
+def test_blocks_cover_all_that_has_mass(size, filled):
+    weights = jnp.where(jnp.arange(size) < filled, jnp.arange(size) % 3, 0).astype(jnp.float32)
+    data = Measure(jnp.arange(2 * size, dtype=jnp.float32).reshape(size, 2), weights)
+    add = lambda total, block: (total[0] + block.weights @ (block.points % 7), total[1] + 1)
+    total, num_blocks = blockwise(data)(add, (jnp.zeros(2), 0))
+    assert_array_equal(total, data.weights @ (data.points % 7))
+    assert num_blocks == -(-filled // 2048)

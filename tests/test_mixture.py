@@ -73,6 +73,16 @@ def test_fit_agrees_with_scikit_learn(seed):
 
 
 @pytest.mark.usefixtures("x64")
+def test_fit_to_a_memory_that_is_not_full_agrees_with_scikit_learn():
+    x, w = overlapping(9, 6000)
+    w[4500:] = 0
+    start = rough_start(9, x[:SIZE])
+    assert_agrees(
+        MODEL.fit(KEY, start, Measure(jnp.asarray(x), jnp.asarray(w, float))), by_scikit_learn(start, x, w), 1e-9
+    )
+
+
+@pytest.mark.usefixtures("x64")
 def test_an_empty_component_stays_as_it_was():
     x, w = overlapping(3)
     start = rough_start(3, x)

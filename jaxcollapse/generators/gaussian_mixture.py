@@ -8,9 +8,9 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, Key
 
-from jaxcollapse.base import Data, Generator, Measure, Moments
+from jaxcollapse.base import Data, Generator, Measure, Moments, zeros_like_shape
 from jaxcollapse.linalg import psd_cholesky
-from jaxcollapse.measures import as_moments, union
+from jaxcollapse.measures import as_moments, blockwise, merge, union
 from jaxcollapse.validation import check_range
 
 
@@ -64,12 +64,18 @@ def gaussian_mixture(num_components: int = 2, num_iterations: int = 20, ridge: f
 
     @jax.jit  # called eagerly, too, it is compiled once for its shapes
     def fit(key, params: Mixture, data: Data) -> Mixture:
-        x, w = _points_of(data)
-        regulariser = ridge * jnp.eye(x.shape[-1], dtype=x.dtype)
+        fold = blockwise(_points_of(data))
+        regulariser = ridge * jnp.eye(params.means.shape[-1], dtype=params.means.dtype)
 
         def iterate(_, params):
-            responsibility = jax.nn.softmax(_log_joint(params, x), axis=0)
-            mass, means, covariances = jax.vmap(lambda r: as_moments(Measure(x, r * w)))(responsibility)
+            frames = _frames(params)
+
+            def add(parts, block):
+                responsibility = jax.nn.softmax(_log_joint(frames, block.points), axis=0)
+                share = jax.vmap(lambda r: as_moments(Measure(block.points, r * block.weights)))(responsibility)
+                return jax.vmap(merge)(parts, share)
+
+            mass, means, covariances = fold(add, zeros_like_shape(Moments(*params)))
             total, there = mass.sum(), mass > 0
             return Mixture(
                 jnp.where(total > 0, mass / jnp.where(total > 0, total, 1), params.weights),
@@ -106,7 +112,7 @@ def log_density(params: Mixture, points: Float[Array, "n d"]) -> Float[Array, " 
     Variances must be positive. A direction in which a component has no spread but rounding, `psd_cholesky`'s zero
     column, is given the spread of that rounding: singular covariances have a density, if a high one.
     """
-    return jax.nn.logsumexp(_log_joint(params, points), axis=0)
+    return jax.nn.logsumexp(_log_joint(_frames(params), points), axis=0)
 
 
 def mixture_moments(params: Mixture) -> Moments:
@@ -143,21 +149,34 @@ def k_means_plus_plus(key: Key[Array, ""], data: Measure, num_seeds: int) -> Flo
     return jnp.concatenate([start[None], seeds])
 
 
-def _log_joint(params: Mixture, points: Float[Array, "n d"]) -> Float[Array, "k n"]:
-    r"""Evaluate :math:`\log \pi_j + \log N(x; \mu_j, \Sigma_j)`."""
-    dim, dtype = points.shape[-1], points.dtype
+class _Frame(NamedTuple):
+    r"""What the density of a component takes: :math:`\log \pi - \tfrac12 \log |2 \pi \Sigma|`, the mean, and
+    :math:`L^{-1}` with :math:`L L' = \Sigma`.
+    """
 
-    def log_gaussian(mean, covariance):
+    log_scale: Float[Array, "*k"]
+    mean: Float[Array, "*k d"]
+    whiten: Float[Array, "*k d d"]
+
+
+def _frames(params: Mixture) -> _Frame:
+    def frame(weight, mean, covariance):
+        dim, dtype = covariance.shape[-1], covariance.dtype
         root = psd_cholesky(covariance)
         rounding = jnp.sqrt(dim * jnp.finfo(dtype).eps * jnp.diagonal(covariance))
         scale = jnp.where(jnp.diagonal(root) > 0, jnp.diagonal(root), rounding)
         # The inverse of a small factor and one product are much faster than solving for n right-hand sides.
         definite = root + jnp.diag(scale - jnp.diagonal(root))
         whiten = solve_triangular(definite, jnp.eye(dim, dtype=dtype), lower=True)
-        energy = jnp.sum((whiten @ (points.T - mean[:, None])) ** 2, axis=0)
-        return -energy / 2 - jnp.log(scale).sum() - dim / 2 * jnp.log(2 * jnp.pi)
+        return _Frame(jnp.log(weight) - jnp.log(scale).sum() - dim / 2 * jnp.log(2 * jnp.pi), mean, whiten)
 
-    return jnp.log(params.weights)[:, None] + jax.vmap(log_gaussian)(params.means, params.covariances)
+    return jax.vmap(frame)(*params)
+
+
+def _log_joint(frames: _Frame, points: Float[Array, "n d"]) -> Float[Array, "k n"]:
+    r"""Evaluate :math:`\log \pi_j + \log N(x; \mu_j, \Sigma_j)`."""
+    whitened = frames.whiten @ (points.T - frames.mean[:, :, None])
+    return frames.log_scale[:, None] - jnp.sum(whitened**2, axis=1) / 2
 
 
 def _invert(masses: Float[Array, " m"], unit: Float[Array, "*n"]) -> Int[Array, "*n"]:

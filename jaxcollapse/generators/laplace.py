@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
-from jaxcollapse.base import Data, Generator, Moments
+from jaxcollapse.base import Data, Generator, Measure, Moments
+from jaxcollapse.measures import blockwise
 
 
 class Laplace(NamedTuple):
@@ -38,9 +39,8 @@ def laplace() -> Generator:
     def fit(key, params, data: Data) -> Laplace:
         if isinstance(data, Moments):
             raise TypeError("data = Moments: laplace is fitted to points, a Measure; gaussian takes moments")
-        mass = data.weights.sum()
+        location, mass = _median(data), data.weights.sum()
         share = data.weights / jnp.where(mass > 0, mass, 1)
-        location = jax.vmap(_median, in_axes=(1, None))(data.points, share)
         return Laplace(location, share @ jnp.abs(data.points - location))
 
     def init(key, data: Data) -> Laplace:
@@ -60,9 +60,39 @@ def laplace_moments(params: Laplace) -> Moments:
     return Moments(jnp.ones((), dtype), params.location, jnp.diag(2 * params.scale**2))
 
 
-def _median(x: Float[Array, " n"], share: Float[Array, " n"]) -> Float[Array, ""]:
-    """Find the middle of the weighted medians, of masses with sum one."""
-    x, share = jax.lax.sort((x, share), num_keys=1)
-    rounding = share.size.bit_length() * jnp.finfo(share.dtype).eps  # of sums by pairs
-    ends = jnp.searchsorted(jnp.cumsum(share), jnp.array([0.5 - rounding, 0.5 + rounding], share.dtype))
-    return x.at[ends].get(mode="clip").mean()
+def _median(data: Measure) -> Float[Array, " d"]:
+    r"""Find the middle of the weighted medians of each coordinate.
+
+    The lower one is the smallest float with half of the mass up to it, found by bisection of the integers that number
+    floats in their order, a step for each bit. The upper one is the same, or the next point where that mass is half.
+    """
+    x, w = data
+    fold, mass = blockwise(data), w.sum()
+    rounding = w.size.bit_length() * jnp.finfo(w.dtype).eps * mass
+
+    def up_to(bound):
+        return fold(lambda total, block: total + block.weights @ (block.points <= bound), jnp.zeros_like(bound))
+
+    def halve(_, ends):
+        low, high = ends
+        middle = (low & high) + ((low ^ high) >> 1)
+        enough = up_to(_float(middle)) >= mass / 2 - rounding
+        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
+
+    least, most = jnp.nextafter(x.min(axis=0), -jnp.inf), x.max(axis=0)
+    bits = 8 * x.dtype.itemsize
+    lower = _float(jax.lax.fori_loop(0, bits, halve, (_ordinal(least), _ordinal(most)))[1])
+    above = jnp.min(jnp.where((w > 0)[:, None] & (x > lower), x, most), axis=0)
+    return jnp.where(up_to(lower) < mass / 2 + rounding, (lower + above) / 2, lower)
+
+
+def _ordinal(x: Float[Array, "*n"]) -> Int[Array, "*n"]:
+    """Number floats in their order."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"int{8 * x.dtype.itemsize}"))
+    return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)
+
+
+def _float(ordinal: Int[Array, "*n"]) -> Float[Array, "*n"]:
+    """Find the float of a number of `_ordinal`, which is its own inverse on integers."""
+    bits = jnp.where(ordinal < 0, ordinal ^ jnp.iinfo(ordinal.dtype).max, ordinal)
+    return jax.lax.bitcast_convert_type(bits, jnp.dtype(f"float{8 * ordinal.dtype.itemsize}"))
