@@ -20,13 +20,13 @@ from jaxcollapse.measures import uniform_measure
 class Benchmark:
     """What is timed, and how often."""
 
-    num_steps: int = 20
+    num_steps: int = 10
     """Steps of Adam in a run."""
-    num_samples: int = 128
+    num_samples: int = 64
     """Images sampled in a run; features, a hundred times as many."""
     num_sample_steps: int = 10
     """Steps of the sampler, of two evaluations each."""
-    sample_chunk: int = 128
+    sample_chunk: int = 64
     """Points whose velocities are computed at a time."""
     repeats: int = 3
     """Runs; the median is printed."""
@@ -54,10 +54,12 @@ def images_table(config: Benchmark) -> Table:
             architecture, config.num_steps, batch, config.num_sample_steps, sample_chunk=config.sample_chunk * many
         )
         data = uniform_measure(jnp.asarray(np.random.default_rng(0).standard_normal((1000, dim)), jnp.float32))
-        params, num_samples = model.init(key, data), config.num_samples * many
+        num_samples = config.num_samples * many
 
-        def train(model=model, params=params, data=data):
-            return jax.block_until_ready(model.fit(key, params, data))
+        def train(model=model, data=data):
+            return jax.block_until_ready(model.init(key, data))
+
+        params = train()
 
         def draw(model=model, params=params, num_samples=num_samples):
             return jax.block_until_ready(model.sample(key, params, num_samples))
