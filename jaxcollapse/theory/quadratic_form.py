@@ -150,13 +150,22 @@ def node_weights(contour: Contour, threshold: Array) -> Complex[Array, " m"]:
     return jnp.exp(contour.log_weights + contour.nodes * threshold)
 
 
-def tail_probability(energy: Energy, threshold: Array) -> Float[Array, ""]:
-    r"""Evaluate :math:`P(e > q)` of an energy of unit standard deviation."""
-    z = tilts(energy.square.dtype)
+def contour_at(energy: Energy, threshold: Array, z: Float[Array, " m"]) -> tuple[Float[Array, ""], Contour]:
+    r"""Lay the contour for a known threshold q, through that of the candidates z nearest to its saddle point.
+
+    Returns:
+        The threshold, counted from the mean tilted by the contour's vertex, and the contour.
+    """
     tilted, displacement, _ = tilt(energy, z)
     mean, _, _ = cumulants(tilted)
     index = jnp.argmin(jnp.abs(displacement + mean + 1 / z - threshold))
-    return 1 - node_weights(place_contour(energy, z[index]), threshold - displacement[index]).sum().real
+    return threshold - displacement[index], place_contour(energy, z[index])
+
+
+def tail_probability(energy: Energy, threshold: Array) -> Float[Array, ""]:
+    r"""Evaluate :math:`P(e > q)` of an energy of unit standard deviation."""
+    threshold, contour = contour_at(energy, threshold, tilts(energy.square.dtype))
+    return 1 - node_weights(contour, threshold).sum().real
 
 
 def energy_quantile(energy: Energy, budget: Array) -> tuple[Float[Array, ""], Contour]:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from jaxcollapse.base import Moments, Target
 from jaxcollapse.linalg import psd_cholesky
-from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, node_weights, standardise, tilted_normal
+from jaxcollapse.theory.quadratic_form import Contour, Energy, energy_quantile, node_weights, standardise, tilted_normal
 
 
 class Frame(NamedTuple):
@@ -58,18 +58,32 @@ def truncated_moments(model: Moments, target: Target, budget: Array) -> Moments:
     Returns:
         Moments of mass one.
     """
-    mean, basis, energy, *_ = separate(model, target)
+    frame = separate(model, target)
     inside = budget < 1
-    quantile, contour = energy_quantile(energy, jnp.where(inside, budget, 0.5))
-    tilted_mean, tilted_variance = tilted_normal(energy, contour.nodes)
-    weights = node_weights(contour, quantile)
+    kept = moments_below(frame, *energy_quantile(frame.energy, jnp.where(inside, budget, 0.5)))
+    return Moments(
+        jnp.ones_like(kept.mass),
+        jnp.where(inside, kept.mean, model.mean),
+        jnp.where(inside, kept.covariance, model.covariance),
+    )
+
+
+def moments_below(frame: Frame, threshold: Array, contour: Contour) -> Moments:
+    r"""Integrate the moments of a Gaussian truncated to :math:`e \le q`, with the mass :math:`P(e \le q)`.
+
+    Args:
+        frame: of the Gaussian, from `separate`.
+        threshold: q, counted from the mean tilted by the contour's vertex.
+        contour: laid for that threshold.
+
+    Returns:
+        As `truncated_moments`, but for the mass. Where the mass is zero they mean nothing.
+    """
+    tilted_mean, tilted_variance = tilted_normal(frame.energy, contour.nodes)
+    weights = node_weights(contour, threshold)
     probability = weights.sum().real
     first = (weights @ tilted_mean).real / probability
     cross = ((weights[:, None] * tilted_mean).T @ tilted_mean).real
     second = (cross + jnp.diag((weights @ tilted_variance).real)) / probability
-    covariance = basis @ (second - jnp.outer(first, first)) @ basis.T
-    return Moments(
-        jnp.ones_like(probability),
-        jnp.where(inside, mean + basis @ first, mean),
-        jnp.where(inside, (covariance + covariance.T) / 2, model.covariance),
-    )
+    covariance = frame.basis @ (second - jnp.outer(first, first)) @ frame.basis.T
+    return Moments(probability, frame.mean + frame.basis @ first, (covariance + covariance.T) / 2)

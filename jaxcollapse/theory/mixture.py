@@ -1,0 +1,141 @@
+r"""Gaussian mixtures under selection, at infinitely many candidates. Derived here.
+
+A candidate's component is a label that selection does not see: it keeps the region :math:`\{e \le q\}` of the score,
+whatever the component. With :math:`F_j` the distribution function of the energy under component j, generalised
+chi-square,
+
+.. math:: \sum_j \pi_j F_j(q) = \alpha, \qquad \pi_j' = \pi_j F_j(q) / \alpha,
+
+and the kept candidates of component j have its moments truncated to the region. What is far from the target, in the
+units of the score, loses its weight: in every generation the odds of components change by :math:`F_i(q) / F_j(q)`.
+
+These are the component masses and the total moments of what is kept, exactly. As a refitted mixture they are
+
+- exact for one iteration of expectation maximisation that starts from the model which was sampled, overlapping or not:
+  the responsibilities of a candidate are the probabilities of its label, kept or not;
+- exact for any number of iterations, and for accumulated data, as components separate and labels become certain;
+- an approximation otherwise: further iterations take truncated components apart by their shapes, not by their labels.
+
+One threshold serves components whose energies are of any size, which needs float64, under `jax.enable_x64(True)`, and
+covariances that are not zero.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxcollapse.base import BatchFn, Collapse, Controls, Generator, Memory, Moments, Target, Workflow
+from jaxcollapse.generators.gaussian_mixture import Mixture
+from jaxcollapse.memories import moments_memory
+from jaxcollapse.theory.quadratic_form import contour_at, energy_quantile, tilt
+from jaxcollapse.theory.truncation import Frame, moments_below, separate
+from jaxcollapse.trajectory import build_collapse
+
+NUM_BISECTIONS = 80
+
+
+def component_moments(model: Mixture, target: Target, threshold: Array) -> Moments:
+    r"""Compute :math:`F_j(q)`, and the mean and covariance of each component truncated to :math:`\{e \le q\}`.
+
+    A component without mass there keeps its mean and covariance.
+
+    Args:
+        model: k components.
+        target: of the verifier.
+        threshold: q, in units of the score, shape [].
+
+    Returns:
+        Moments of the masses :math:`F_j(q)`, stacked [k]; their error is about 1e-7 of them.
+    """
+    return _below(model, _frames(model, target), threshold)
+
+
+def kept_threshold(model: Mixture, target: Target, budget: Array) -> Float[Array, ""]:
+    r"""Solve :math:`\sum_j \pi_j F_j(q) = \alpha` by bisection between the components' own quantiles.
+
+    Args:
+        model: k components.
+        target: of the verifier.
+        budget: :math:`\alpha` in (0, 1), shape [].
+    """
+    frames = _frames(model, target)
+
+    def quantile(frame: Frame):
+        threshold, contour = energy_quantile(frame.energy, budget)
+        return frame.centre + (threshold + tilt(frame.energy, contour.vertex)[1]) / frame.unit
+
+    def halve(_, ends):
+        low, high = ends
+        middle = (low + high) / 2
+        enough = model.weights @ _below(model, frames, middle).mass >= budget
+        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
+
+    quantiles = jax.vmap(quantile)(frames)
+    there = model.weights > 0
+    ends = jnp.min(quantiles, where=there, initial=jnp.inf), jnp.max(quantiles, where=there, initial=-jnp.inf)
+    return jax.lax.fori_loop(0, NUM_BISECTIONS, halve, ends)[1]
+
+
+def kept_components(target: Target) -> BatchFn:
+    """Hand over the exact moments of each component's share of the kept candidates, stacked [k], with its mass.
+
+    A budget of one keeps the model as it is.
+    """
+
+    def batch(key, params: Mixture, controls: Controls) -> Moments:
+        num_kept = controls.num_kept.astype(params.means.dtype)
+        budget = num_kept / controls.num_candidates.astype(params.means.dtype)
+        inside = budget < 1
+        kept = component_moments(params, target, kept_threshold(params, target, jnp.where(inside, budget, 0.5)))
+        share = params.weights * kept.mass
+        truncated = kept._replace(mass=num_kept * share / share.sum())
+        whole = Moments(num_kept * params.weights, params.means, params.covariances)
+        return jax.tree.map(lambda a, b: jnp.where(inside, a, b), truncated, whole)
+
+    return batch
+
+
+def component_memory() -> Memory:
+    """Remember the merged moments of each component."""
+    memory = moments_memory()
+    return memory._replace(add=jax.vmap(memory.add))
+
+
+def mixture_mean_field(target: Target, workflow: Workflow, ridge: float = 0.0) -> Collapse:
+    r"""Compose the deterministic recursion of a mixture whose components are refitted each by its own kept candidates.
+
+    .. math:: \pi_j = m_j \Big/ \sum_l m_l, \qquad (\mu_j, \Sigma_j) = \text{moments of its training data},
+
+    with the masses m. What that says of expectation maximisation is at the head of this module.
+
+    Args:
+        target: of the verifier.
+        workflow: replace or accumulate, built on `component_memory`.
+        ridge: added to the diagonal of each covariance, as in the simulation.
+    """
+
+    def fit(key, params, training) -> Mixture:
+        mass, means, covariances = training
+        return Mixture(mass / mass.sum(), means, covariances + ridge * jnp.eye(means.shape[-1], dtype=means.dtype))
+
+    return build_collapse(Generator(fit, fit, lambda *_: None), kept_components(target), workflow)
+
+
+def _frames(model: Mixture, target: Target) -> Frame:
+    return jax.vmap(separate, in_axes=(0, None))(Moments(*model), target)
+
+
+def _below(model: Mixture, frames: Frame, threshold: Array) -> Moments:
+    # A component may lie deep inside the region or far outside: saddle points of all sizes are candidates.
+    z = jnp.geomspace(1e-15, 1e30, 480, dtype=threshold.dtype)
+
+    def moments(frame: Frame) -> Moments:
+        return moments_below(frame, *contour_at(frame.energy, frame.unit * (threshold - frame.centre), z))
+
+    mass, means, covariances = jax.vmap(moments)(frames)
+    there = mass > 0
+    return Moments(
+        jnp.where(there, jnp.minimum(mass, 1), 0),
+        jnp.where(there[:, None], means, model.means),
+        jnp.where(there[:, None, None], covariances, model.covariances),
+    )
