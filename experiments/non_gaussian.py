@@ -108,7 +108,7 @@ class Config(Settings):
     """Dimension of the data."""
     seeds: tuple[int, ...] = tuple(range(20))
     """Seeds of the problem instances."""
-    num_recorded: int = 12
+    num_recorded: int = 6
     """Generations of a decade at which metrics are evaluated."""
     num_samples: int = 2048
     """Model samples of the sliced distance."""
@@ -130,7 +130,6 @@ PRESETS = {
         "num_kept": (100,),
         "num_generations": 40,
         "seeds": (0, 1, 2, 3),
-        "num_recorded": 6,
     },
     "paper": {},
 }
