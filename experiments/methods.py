@@ -212,7 +212,7 @@ def methods(config: Comparison, silo_size: int, truth: Moments) -> dict[str, Met
 
     def unbiased(key, silos):
         """Deal a silo of the first one's size from all of them."""
-        everyone = jax.tree.map(lambda leaf: leaf[0], pooled()(key, silos, None, None))
+        everyone = Measure(silos.points.reshape(-1, silos.points.shape[-1]), silos.weights.reshape(-1))
         size = jnp.sum(silos.weights[0] > 0)
         chosen = keep_highest(jax.random.uniform(key, everyone.weights.shape), everyone, size, silo_size)
         return as_one_mixture(key, compact(Measure(everyone.points, chosen), silo_size))

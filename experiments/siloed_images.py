@@ -22,7 +22,7 @@ from jaxcollapse.batches import sampled
 from jaxcollapse.classifier import Classifier, accuracy, classify, fit_classifier, penultimate
 from jaxcollapse.data import DATASETS
 from jaxcollapse.data.features import PCA, cached_features, fit_pca, on_host, project, reconstruct
-from jaxcollapse.generators.diffusion import diffusion
+from jaxcollapse.generators.diffusion import common_spread, diffusion, residual
 from jaxcollapse.generators.gaussian_mixture import gaussian_mixture
 from jaxcollapse.generators.unet import unet
 from jaxcollapse.measures import as_moments, uniform_measure
@@ -56,7 +56,11 @@ class Config(Comparison):
     """How images are divided among silos."""
     generators: tuple[str, ...] = ("mixture",)
     """Generators."""
-    methods: tuple[str, ...] = (*METHODS, *CONTROLS)
+    methods: tuple[str, ...] = (
+        "random", "k-means", "center matching", "covariance matching", "single silo", "Scheme I", "Scheme II",
+        "per silo", "mixture", "logistic ratio", "tilt", "private tilt",
+        "pooled", "unbiased silo", "bottom, single silo", "no choice",
+    )  # fmt: skip
     """Ways to select, and controls."""
     workflow: str = "accumulate_subsample"
     """How kept data become the next training set."""
@@ -78,6 +82,10 @@ class Config(Comparison):
     """Principal components, in which mixture and diffusion work."""
     num_gaussians: int = 20
     """Components of the mixture model."""
+    num_iterations: int = 20
+    """Iterations of expectation maximisation in each of its fits."""
+    num_steps: int = 1000
+    """Training steps of a diffusion model in each fit."""
     num_verifiers: int = 1
     """Silos that verify in turn, where one silo does."""
     num_support: int = 100
@@ -88,7 +96,7 @@ class Config(Comparison):
     """Samples of each model that are scored."""
     num_shown: int = 10
     """Samples of each model that are kept for the grid, of the first seed."""
-    num_seeds: int = 5
+    num_seeds: int = 6
     """Independent divisions among silos and simulations."""
 
 
@@ -103,6 +111,18 @@ PRESETS = {
         "num_rounds": 5, "num_scored": 500, "num_seeds": 2,
     },
     "paper": {"splits": tuple(SPLITS), "num_verifiers": 3},
+    "diffusion": {
+        "generators": ("diffusion",),
+        "methods": (
+            "random", "center matching", "single silo", "Scheme I", "Scheme II", "mixture", "tilt", "pooled",
+            "unbiased silo",
+        ),
+        "num_seeds": 5,
+    },
+    "unet": {
+        "generators": ("unet",), "methods": ("random", "single silo", "tilt"), "num_generations": 5, "num_steps": 1500,
+        "num_seeds": 1,
+    },
 }  # fmt: skip
 SCORED = (
     "frechet", "frechet_classifier", "precision", "recall", "density", "coverage", "trace_ratio", "vendi",
@@ -168,11 +188,17 @@ def spaces(config: Config, images: Images) -> dict[str, Space]:
     def same(points):
         return points
 
+    def embed_pixels(pixels):
+        return images.embed(clip(pixels))
+
+    network, convolutional = residual(128, 3, common_spread), unet(images.shape, (16, 32, 64))
     embed = same if config.features == "pca" else lambda components: images.embed(decode(components))
     return {
-        "mixture": Space(gaussian_mixture(config.num_gaussians, ridge=1e-3), encode, decode, embed),
-        "diffusion": Space(diffusion(), encode, decode, embed),
-        "unet": Space(diffusion(unet(images.shape)), same, clip, lambda pixels: images.embed(clip(pixels))),
+        "mixture": Space(
+            gaussian_mixture(config.num_gaussians, config.num_iterations, ridge=1e-3), encode, decode, embed
+        ),
+        "diffusion": Space(diffusion(network, config.num_steps, 128), encode, decode, embed),
+        "unet": Space(diffusion(convolutional, config.num_steps, 32, 10, sample_chunk=250), same, clip, embed_pixels),
     }
 
 
@@ -200,7 +226,7 @@ def problem(config: Config, parts: Parts) -> tuple[Images, np.ndarray, float]:
     labels, test_labels = (jax.nn.one_hot(found, num_classes) for found in (train.labels[kept], test_labels))
     pca = fit_pca(train.points[kept], config.num_components)
     real, held_out = uniform_measure(train.points[kept]), uniform_measure(points)
-    classifier = parts.once("labeller", fit_classifier, jax.random.key(config.key), real, labels)
+    classifier = parts.once(f"labeller of {config.num_train}", fit_classifier, jax.random.key(config.key), real, labels)
     pairs = {"train": real.points, "test": held_out.points}
     if config.features == "pca":
         embed: Embed = partial(project, pca)
@@ -349,16 +375,17 @@ def run(config: Config, parts: Parts) -> Output:
         splits.append(xr.concat(generators, pd.Index(config.generators, name="generator")))
     arrays = xr.concat(splits, pd.Index(config.splits, name="split"))
     table = arrays[list(SCORED)].to_dataframe().reset_index().dropna(subset=["frechet"])
-    last = table[table.generation == config.num_generations]
+    compared = summarise(table[table.generation == config.num_generations])
+    headline = compared[compared.score == "frechet"].drop(columns="score")
     real = floor(config, images, keys[0])
     summary = {
         "labeller_accuracy": labeller_accuracy,
         "warnings": warnings(labeller_accuracy),
         "real_images": real,
-        "last_generation": summarise(last).to_dict("records"),
+        "last_frechet": headline.to_dict("records"),
     }
     table = pd.concat([table, pd.DataFrame([real])], ignore_index=True)
-    return Output(arrays, table, summary, {"samples": pd.concat(samples)})
+    return Output(arrays, table, summary, {"samples": pd.concat(samples), "table": compared})
 
 
 def named(config: Config, history: dict[str, np.ndarray], num_verifiers: int) -> xr.Dataset:
@@ -413,13 +440,14 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     long = long.merge(random, on=["split", "generator", "seed", "score"], how="left", suffixes=("", "_random"))
     long["difference"] = long.value - long.value_random
 
-    def interval(column):
-        stretch = seed_interval(column)
-        return pd.Series({"mean": stretch.mean, "half": stretch.high - stretch.mean})
+    def intervals(column: str, prefix: str = "") -> pd.DataFrame:
+        by_seed = long.pivot(index=["split", "generator", "method", "score"], columns="seed", values=column)
+        mean, _, high = seed_interval(by_seed.to_numpy(), axis=1)
+        return pd.DataFrame({f"{prefix}mean": mean, f"{prefix}half": high - mean}, by_seed.index)
 
-    groups = long.groupby(["split", "generator", "method", "score"], sort=False)
-    values, differences = (groups[c].apply(interval).unstack() for c in ("value", "difference"))
-    return values.join(differences.add_prefix("difference_")).reset_index()
+    order = long[["split", "generator", "method", "score"]].drop_duplicates()
+    both = intervals("value").join(intervals("difference", "difference_")).reset_index()
+    return order.merge(both)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def federated_sinkhorn(
     return jax.tree.map(lambda leaf: leaf[-1], history)
 
 
-def mixture(epsilon: float, num_rounds: int = 50) -> ReferenceFn:
+def mixture(epsilon: Scalar, num_rounds: int = 50) -> ReferenceFn:
     """Show the potentials of the pool towards the union of the silos, r = 1."""
     check_range("num_rounds", num_rounds, low=1)
 

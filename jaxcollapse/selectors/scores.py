@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from jaxcollapse.base import Measure, ScoreFn, Target
 from jaxcollapse.targets import fit_target
-from jaxcollapse.transport.sinkhorn import Potentials, sinkhorn
+from jaxcollapse.transport.sinkhorn import Potentials, Scalar, sinkhorn
 from jaxcollapse.validation import check_range
 
 
@@ -26,7 +26,7 @@ def mahalanobis(ridge: float = 0.0) -> ScoreFn:
     return score
 
 
-def calibrated_gradient(epsilon: float, tau: float = 1.0) -> ScoreFn:
+def calibrated_gradient(epsilon: Scalar, tau: float = 1.0) -> ScoreFn:
     r"""Score the benefit of a candidate's mass to the transport cost towards a reference [just2023]_.
 
     .. math:: U(x_i) = -\frac{1}{\tau} \Big( f_i - \sum_{j \ne i} a_j f_j \Big/ \sum_{j \ne i} a_j \Big),

@@ -1,0 +1,172 @@
+"""When is selection better than random? Skew, number and size of silos, quality of candidates, and budget on a dial."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from experiments import siloed_images
+from experiments.common import Output, Parts, lane_keys, main
+from experiments.siloed_images import Images, Space, Split, deal, first_models, problem, simulation
+from jaxcollapse.base import Measure
+from jaxcollapse.measures import uniform_measure
+from jaxcollapse.metrics import frechet, precision, recall
+from jaxcollapse.silos import exdir_split
+from jaxcollapse.sweep import Trajectory
+from jaxcollapse.validation import check_budget, check_names, check_range
+
+NAME = "silo_geometry"
+ALPHA, MIN_SIZE = 0.1, 2
+RECORDED = ("frechet", "precision", "recall")
+DIALS = ("num_silos", "num_train", "num_iterations")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(siloed_images.Config):
+    """Distances to the truth relative to those of random selection, over the shape of the silos."""
+
+    methods: tuple[str, ...] = ("single silo", "Scheme I", "Scheme II", "mixture", "pooled", "tilt")
+    """Ways to select, each compared with random selection."""
+    classes: tuple[int, ...] = (1, 2, 5, 10)
+    """Classes C of a silo, in ExDir(C, 0.1)."""
+    budgets: tuple[float, ...] = (0.5, 0.25, 0.1)
+    """Shares of the candidates that selection keeps."""
+    dials: tuple[str, ...] = DIALS
+    """What else is varied, one at a time: silos, real images in all of them, iterations of the generator's fits."""
+    of_num_silos: tuple[int, ...] = (5, 10, 20)
+    """Silos K."""
+    of_num_train: tuple[int, ...] = (250, 500, 1000)
+    """Real images in all silos together."""
+    of_num_iterations: tuple[int, ...] = (1, 4, 20)
+    """Iterations of expectation maximisation in each fit: few make poor candidates."""
+    num_kept: int = 400
+    """Samples n kept in each generation."""
+    num_generations: int = 5
+    """Generations after the fit to real data."""
+    num_components: int = 16
+    """Principal components."""
+    num_gaussians: int = 10
+    """Components of the mixture model."""
+    num_support: int = 50
+    """Support points S of the schemes' references."""
+    num_rounds: int = 5
+    """Rounds of the schemes; the mixture reference takes four times as many of its own."""
+
+
+PRESETS = {
+    "smoke": {
+        "methods": ("single silo",), "classes": (1, 10), "budgets": (0.5,), "dials": ("num_train",),
+        "of_num_train": (300,), "num_kept": 60, "num_generations": 2, "num_train": 400, "num_components": 8,
+        "num_gaussians": 4, "num_scored": 60, "num_seeds": 2,
+    },
+    "quick": {
+        "methods": ("single silo", "Scheme II", "tilt"), "classes": (1, 10), "budgets": (0.5, 0.1), "dials": (),
+        "num_kept": 200, "num_generations": 4, "num_scored": 400, "num_seeds": 3,
+    },
+    "paper": {},
+}  # fmt: skip
+
+
+def exdir(classes: int) -> Split:
+    """Make the division in which each silo holds some classes."""
+    return lambda seed, labels, num_silos: exdir_split(seed, labels, num_silos, classes, ALPHA, MIN_SIZE)
+
+
+def deal_all(config: Config, images: Images, labels: np.ndarray, classes: tuple[int, ...]) -> Measure:
+    """Divide the images by each number of classes, [C, seed, K, m, d]."""
+    every = [exdir(c) for c in classes]
+
+    def split(seed, labels, num_silos):
+        return every[seed // config.num_seeds](seed % config.num_seeds, labels, num_silos)
+
+    together = deal(dataclasses.replace(config, num_seeds=len(classes) * config.num_seeds), split, images, labels)
+    return jax.tree.map(lambda leaf: leaf.reshape(len(classes), config.num_seeds, *leaf.shape[1:]), together)
+
+
+def record_distance(config: Config, images: Images, space: Space, silos: Measure):
+    """Record how far samples of the model are from images held out."""
+    truth = uniform_measure(images.test_features)
+    metrics = {"frechet": frechet, "precision": precision(3), "recall": recall(3)}
+
+    def record(key, state, info):
+        generated = uniform_measure(space.embed(space.generator.sample(key, state.params, config.num_scored)))
+        return {name: metric(key, generated, truth) for name, metric in metrics.items()}
+
+    return record
+
+
+def settings(config: Config) -> Iterator[tuple[Config, tuple[int, ...], tuple[float, ...]]]:
+    """List what is simulated: the map of classes and budgets, then each dial at the first class and middle budget."""
+    yield config, config.classes, config.budgets
+    middle = config.budgets[len(config.budgets) // 2]
+    for dial in config.dials:
+        for value in getattr(config, f"of_{dial}"):
+            if value != getattr(config, dial):
+                yield dataclasses.replace(config, **{dial: value}), config.classes[:1], (middle,)
+
+
+def compare(
+    config: Config, parts: Parts, classes: tuple[int, ...], budgets: tuple[float, ...], label: str
+) -> xr.Dataset:
+    """Run random selection and every method for all classes and budgets; scores of the last generation."""
+    config = dataclasses.replace(config, budget=min(budgets))
+    (images, labels, _), seeds = problem(config, parts), np.arange(config.num_seeds)
+    keys = lane_keys(config.key, seeds)
+    models = parts.once(f"first {label}", partial(first_models, config, images, config.generators[0]), keys)
+    axes = {
+        "seed": (keys, models, seeds),
+        "classes": deal_all(config, images, labels, classes),
+        "budget": jnp.asarray([round(config.num_kept / budget) for budget in budgets], jnp.int32),
+    }
+    coords = {"seed": seeds, "classes": list(classes), "budget": list(budgets)}
+    methods = ("random", *config.methods)
+    found = []
+    for method in methods:
+        start = simulation(config, images, config.generators[0], method, partial(record_distance, config, images))
+
+        def build(seed, classes, budget, start=start) -> Trajectory:
+            key, model, index = seed
+            return start((key, model, jax.tree.map(lambda leaf: leaf[index], classes)), 0, budget)
+
+        history = parts.sweep(f"{label}, {method}", build, axes, config.num_generations)
+        found.append(xr.Dataset({name: (tuple(coords), history[name][..., -1]) for name in RECORDED}, coords))
+    return xr.concat(found, pd.Index(methods, name="method"))
+
+
+def run(config: Config, parts: Parts) -> Output:
+    """Turn every dial."""
+    siloed_images.check(config)
+    check_names("dials", config.dials, DIALS)
+    for budget in config.budgets:
+        check_budget(budget)
+    check_range("classes", min(config.classes), low=1)
+    check_range("budgets", len(config.budgets), low=1)
+    tables = []
+    for setting, classes, budgets in settings(config):
+        values = {dial: getattr(setting, dial) for dial in DIALS}
+        arrays = compare(setting, parts, classes, budgets, "/".join(map(str, values.values())))
+        tables.append(arrays.to_dataframe().reset_index().assign(**values))
+    table = pd.concat(tables, ignore_index=True)
+    columns = ["classes", "budget", *DIALS, "method", "seed"]
+    random = table[table.method == "random"].drop(columns=["method", "precision", "recall"])
+    table = table.merge(random, on=[c for c in columns if c != "method"], suffixes=("", "_random"))
+    table["gain"] = np.log2(table.frechet_random / table.frechet)
+    table = table[[*columns, *RECORDED, "gain"]]
+    return Output(
+        xr.Dataset.from_dataframe(table.rename_axis("point")), table, {"gain": summarise(table, columns[:-1])}
+    )
+
+
+def summarise(table: pd.DataFrame, by: list[str]) -> list[dict[str, Any]]:
+    """Average the gains over seeds."""
+    return table.groupby(by, sort=False).gain.agg(["mean", "sem"]).reset_index().to_dict("records")
+
+
+if __name__ == "__main__":
+    main(NAME, run, Config, PRESETS)

@@ -1,0 +1,57 @@
+"""Siloed recursion on real images: quality and diversity over generations."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from paper_figures import style
+
+COLOURS = {
+    "random": "black",
+    "single silo": style.RED,
+    "center matching": style.ORANGE,
+    "Scheme I": style.SKY,
+    "Scheme II": style.BLUE,
+    "mixture": style.PURPLE,
+    "pooled": style.YELLOW,
+    "tilt": style.GREEN,
+}
+QUANTITIES = {
+    "frechet": "Fréchet distance",
+    "precision": "precision",
+    "recall": "recall",
+    "class_entropy": "class entropy (nats)",
+}
+
+
+def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw a row for each split and generator, a column for each score; dotted: real training images."""
+    real, table = table[table.method == "real images"], table[table.method.isin(COLOURS) & (table.verifier == 0)]
+    by = ["split", "generator", "method", "generation"]
+    drawn = pd.concat([style.over_seeds(table, by, q).assign(quantity=q) for q in QUANTITIES])
+    rows = list(drawn[["split", "generator"]].drop_duplicates().itertuples(index=False, name=None))
+    figure, panels = plt.subplots(
+        len(rows), len(QUANTITIES), figsize=(style.PAGE, 0.9 + 1.35 * len(rows)), layout="constrained",
+        sharex=True, sharey="col", squeeze=False,
+    )  # fmt: skip
+    for line, (split, generator) in zip(panels, rows, strict=True):
+        here = drawn[(drawn.split == split) & (drawn.generator == generator)]
+        for axes, quantity in zip(line, QUANTITIES, strict=True):
+            for method, colour in COLOURS.items():
+                cell = here[(here.method == method) & (here.quantity == quantity)]
+                if len(cell):
+                    style.band(axes, cell, "mean", "error", color=colour, label=method)
+            axes.axhline(real[quantity].iloc[0], color="grey", linestyle=":", linewidth=0.8, label="real images")
+        line[0].set_yscale("log")
+        line[0].set_ylabel(f"{split}\n{generator}")
+    for axes, title in zip(panels[0], QUANTITIES.values(), strict=True):
+        axes.set_title(title)
+    for axes in panels[-1]:
+        axes.set_xlabel("generation $t$")
+    handles, labels = panels[0][1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5)
+    return figure, drawn
+
+
+if __name__ == "__main__":
+    style.main("siloed_images", draw)

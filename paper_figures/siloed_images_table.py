@@ -1,0 +1,52 @@
+"""Every way to select against random selection, seed by seed."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from paper_figures import style
+
+QUANTITIES = {
+    "frechet": "Fréchet distance",
+    "precision": "precision",
+    "recall": "recall",
+    "coverage": "coverage",
+    "trace_ratio": "trace ratio",
+}
+
+
+def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw paired differences with 95% intervals, a row of panels for each split and generator."""
+    table = table[(table.method != "random") & table.score.isin(QUANTITIES)]
+    rows = list(table[["split", "generator"]].drop_duplicates().itertuples(index=False, name=None))
+    methods = list(dict.fromkeys(table.method))
+    figure, panels = plt.subplots(
+        len(rows), len(QUANTITIES), figsize=(style.PAGE, 0.5 + 0.125 * len(methods) * len(rows)),
+        layout="constrained", sharex="col", sharey=True, squeeze=False,
+    )  # fmt: skip
+    position = {method: -i for i, method in enumerate(methods)}
+    for line, (split, generator) in zip(panels, rows, strict=True):
+        for axes, quantity in zip(line, QUANTITIES, strict=True):
+            cell = table[(table.split == split) & (table.generator == generator) & (table.score == quantity)]
+            away = np.sign(cell.difference_mean) * (abs(cell.difference_mean) > cell.difference_half)
+            better = away * (-1 if quantity == "frechet" else 1) * (quantity != "trace_ratio")
+            for sign, colour in ((1, style.GREEN), (0, "grey"), (-1, style.RED)):
+                some = cell[better == sign]
+                axes.errorbar(
+                    some.difference_mean, some.method.map(position), xerr=some.difference_half, fmt="o", color=colour,
+                    markersize=2, linewidth=0.8,
+                )  # fmt: skip
+            axes.axvline(0, color="black", linewidth=0.6)
+        line[0].set_xscale("symlog", linthresh=0.3)
+        line[0].set_xticks([-1, 0, 1, 10])
+        line[0].set_ylabel(f"{split}\n{generator}")
+        line[0].set_yticks(list(position.values()), list(position), fontsize=5.5)
+    for axes, title in zip(panels[0], QUANTITIES.values(), strict=True):
+        axes.set_title(title)
+    figure.supxlabel("difference from random selection, last generation", fontsize=7)
+    return figure, table
+
+
+if __name__ == "__main__":
+    style.main("siloed_images_table", draw)

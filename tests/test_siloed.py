@@ -1,0 +1,186 @@
+"""Experiments on siloed images: resuming after a kill, bad input, and the parts that have independent oracles."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import ot
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from experiments import silo_geometry, siloed_images
+from experiments.common import Parts
+from experiments.generalization_cost import divergence, steepest
+from experiments.methods import Comparison, methods
+from experiments.siloed_images import PRESETS, Config, deal, grid, problem, summarise
+from jaxcollapse.base import Measure
+from jaxcollapse.classifier import Classifier, log_probabilities
+from jaxcollapse.measures import as_moments, uniform_measure
+from jaxcollapse.validation import make_controls
+from paper_figures.siloed_images_samples import strip
+
+ROOT = Path(__file__).parents[1]
+SMOKE = Config(**PRESETS["smoke"])
+
+
+def command(out: Path, *flags: str) -> list[str]:
+    preset = ["--preset", "smoke", "--methods", "random", "tilt", "--num-generations", "3"]
+    return [sys.executable, "-m", "experiments.siloed_images", *preset, "--out", str(out), *flags]
+
+
+def test_killed_run_continues_bit_for_bit(tmp_path):
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    subprocess.run(command(whole), cwd=ROOT, check=True, capture_output=True)
+    running = subprocess.Popen(command(pieces), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = pieces / "siloed_images.parts" / "ExDir(1, 0.1), mixture, random.npz"
+    while not first.exists() and running.poll() is None:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    assert not list(pieces.glob("*.csv"))
+    subprocess.run(command(pieces), cwd=ROOT, check=True, capture_output=True)
+    for name in ("siloed_images.csv", "siloed_images_table.csv", "siloed_images_samples.csv", "siloed_images.nc"):
+        assert (pieces / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return problem(SMOKE, Parts())
+
+
+def test_features_labeller_and_silos_come_from_training_images_only(digits):
+    images, labels, labeller_accuracy = digits
+    assert labeller_accuracy > 0.9
+    train, test = (np.asarray(m.points) for m in (images.train, images.test))
+    assert not (train[:, None] == test[None]).all(axis=-1).any()
+    assert_allclose(images.pca.mean, train.mean(axis=0), atol=1e-5)
+    silos = deal(SMOKE, siloed_images.SPLITS["ExDir(1, 0.1)"], images, labels)
+    assert_array_equal(silos.weights.sum(axis=(1, 2)), [400, 400])
+    seen = {tuple(row) for row in np.asarray(images.train_features)}
+    for points, weights in zip(np.asarray(silos.points[0]), np.asarray(silos.weights[0]), strict=True):
+        assert {tuple(row) for row in points[weights > 0]} <= seen
+
+
+def test_poor_labeller_is_warned_of():
+    assert siloed_images.warnings(0.9) == []
+    assert siloed_images.warnings(0.853) == ["the labeller is right on 85.3% of held-out images, below 90%"]
+
+
+def test_unbiased_silo_has_the_size_of_the_first_and_points_of_all():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((4, 30, 2)) + 10 * np.arange(4)[:, None, None], jnp.float32)
+    weights = jnp.asarray(np.arange(30) < [[12], [30], [30], [20]], jnp.float32)
+    silos = Measure(x, weights)
+    method = methods(Comparison(num_silos=4), 30, as_moments(uniform_measure(x.reshape(-1, 2))))["unbiased silo"]
+    counts = np.zeros(4)
+    for key in jax.random.split(jax.random.key(0), 50):
+        silo = jax.tree.map(lambda leaf: np.asarray(leaf[0]), method.setup(key, silos))
+        assert silo.weights.sum() == 12
+        owners = np.round(silo.points[silo.weights > 0].mean(axis=1) / 10).astype(int)
+        counts += np.bincount(owners, minlength=4)
+    expected = 600 * np.array([12, 30, 30, 20]) / 92
+    assert (abs(counts - expected) < 4 * np.sqrt(expected)).all()
+
+
+def test_no_choice_keeps_the_whole_pool_whatever_the_silo():
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((40, 2)), jnp.float32)
+    pool = Measure(x, jnp.asarray(np.arange(40) < 10, jnp.float32))
+    silos = Measure(x.reshape(2, 20, 2), jnp.ones((2, 20)))
+    method = methods(Comparison(num_kept=10, num_silos=2), 20, as_moments(uniform_measure(x)))["no choice"]
+    controls = make_controls(10, 1.0)
+    references = method.reference_fn(jax.random.key(0), silos, pool, controls)
+    assert_array_equal(method.select(jax.random.key(0), pool, references, controls), pool.weights)
+
+
+def test_paired_differences_and_verifiers_in_turn():
+    rows = [
+        {"split": "s", "generator": "g", "method": m, "seed": seed, "verifier": v, "generation": 1}
+        | dict.fromkeys(siloed_images.SCORED, value + seed)
+        for seed in (0, 1, 2)
+        for m, v, value in (("random", 0, 1.0), ("single silo", 0, 3.0), ("single silo", 1, 5.0))
+    ]
+    table = summarise(pd.DataFrame(rows)).set_index(["method", "score"])
+    frechet = table.xs("frechet", level="score")
+    assert_allclose(frechet.loc["single silo", ["mean", "difference_mean", "difference_half"]].astype(float), [4, 2, 0])
+    assert_allclose(frechet.loc["single silo, any", ["mean", "difference_mean"]].astype(float), [5, 3])
+    assert_allclose(frechet.loc["random", "half"], 4.302653 / np.sqrt(3), rtol=1e-6)
+
+
+def test_grid_shows_the_images():
+    shown = np.linspace(-1, 1, 2 * 3 * 12).reshape(2, 3, 12)
+    table = grid(shown)
+    assert list(table.columns[:2]) == ["generation", "image"]
+    row = strip(table[table.generation == 1])
+    assert row.shape == (2, 9, 3)
+    assert_array_equal(row[:, 3:5].reshape(-1), np.round((shown[1, 1] + 1) * 127.5))
+
+
+def test_divergence_is_that_of_pot():
+    rng = np.random.default_rng(2)
+    x, y = rng.standard_normal((40, 3)), 1 + rng.standard_normal((30, 3))
+
+    def cost(a, b):
+        plan = ot.sinkhorn(ot.unif(len(a)), ot.unif(len(b)), ot.dist(a, b), 2.0, method="sinkhorn_log", numItermax=2000)
+        a_, b_ = ot.unif(len(a)), ot.unif(len(b))
+        return np.sum(plan * ot.dist(a, b)) + 2.0 * np.sum(plan * np.log(plan / np.outer(a_, b_)))
+
+    expected = np.sqrt(cost(x, y) - (cost(x, x) + cost(y, y)) / 2)
+    actual = divergence(*(uniform_measure(np.float32(points)) for points in (x, y)), 2.0)
+    assert_allclose(actual, expected, rtol=1e-3)
+
+
+def test_steepest_loss_is_that_of_finite_differences():
+    rng = np.random.default_rng(3)
+    with jax.enable_x64(True):
+        h, g = (
+            Classifier(
+                jnp.zeros(2), jnp.ones(()), *(jnp.asarray(rng.standard_normal(s)) for s in ((3, 5), (6, 4), (5, 3)))
+            )
+            for _ in range(2)
+        )
+        x = jnp.asarray(rng.standard_normal((6, 2)))
+
+        def loss(points):
+            return -np.sum(np.exp(log_probabilities(g, points)) * log_probabilities(h, points), axis=1)
+
+        steps = 1e-6 * np.eye(2)
+        slopes = [(loss(x + step) - loss(x - step)) / 2e-6 for step in steps]
+        assert_allclose(steepest(h, g, x), np.sqrt(np.sum(np.square(slopes), axis=0)).max(), rtol=1e-5)
+
+
+def test_geometry_deals_each_number_of_classes(digits):
+    images, labels, _ = digits
+    config = silo_geometry.Config(**silo_geometry.PRESETS["smoke"])
+    silos = silo_geometry.deal_all(config, images, labels, (1, 10))
+    assert silos.weights.shape[:3] == (2, 2, 10)
+    assert_array_equal(silos.weights.sum(axis=(2, 3)), 400)
+    owner = {tuple(row): label for row, label in zip(np.asarray(images.train_features), labels, strict=True)}
+    for (c, seed, k), _ in np.ndenumerate(np.zeros((2, 2, 10))):
+        present = np.asarray(silos.points[c, seed, k])[np.asarray(silos.weights[c, seed, k]) > 0]
+        assert len({owner[tuple(row)] for row in present}) <= (1, 10)[c]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--dataset", "cifar"), "did you mean 'cifar10'?"),
+        (("--dataset", "mnist", "--data", "nowhere"), "nowhere"),
+        (("--splits", "iid", "--num-silos", "300"), "images of the smallest silo = 1: must be at least 2"),
+        (("--features", "no_such_module:f"), "features = 'no_such_module:f': must be pca, or MODULE:FUNCTION"),
+        (("--workflow", "fresh_mix"), "workflow 'fresh_mix' is not known"),
+        (("--num-verifiers", "11"), "num_verifiers = 11: must be in [1, 10]"),
+        (("--num-train", "5000"), "num_train = 5000: must be in"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path):
+    done = subprocess.run(command(tmp_path, *flags), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*.csv"))
