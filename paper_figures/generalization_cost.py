@@ -1,0 +1,57 @@
+"""What selection costs downstream: excess risk against Wasserstein distance, and accuracy over generations."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import scipy.stats
+from matplotlib.figure import Figure
+
+from paper_figures import style
+
+COLOURS = {
+    "random": "black",
+    "single silo": style.RED,
+    "center matching": style.ORANGE,
+    "Scheme I": style.SKY,
+    "Scheme II": style.BLUE,
+    "mixture": style.PURPLE,
+    "pooled": style.YELLOW,
+    "tilt": style.GREEN,
+}
+
+
+def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw each generation and seed as a point, the line of least squares through all, and what the bound allows."""
+    real, table = table[table.method == "real images"], table[table.method != "real images"]
+    table = table.assign(excess=table.risk - table.kept_risk, allowed=table.slope * table.entropic_w)
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(style.PAGE, 2.6), layout="constrained")
+    for method, colour in COLOURS.items():
+        points = table[table.method == method]
+        if len(points):
+            left.plot(points.entropic_w, points.excess, ".", markersize=2.5, color=colour)
+            middle.plot(points.allowed, points.excess, ".", markersize=2.5, color=colour)
+            means = style.over_seeds(points, ["generation"], "accuracy")
+            style.band(right, means, "mean", "error", color=colour, label=method)
+    line = scipy.stats.linregress(table.entropic_w, table.excess)
+    w = np.array([table.entropic_w.min(), table.entropic_w.max()])
+    left.plot(w, line.intercept + line.slope * w, label=f"slope {line.slope:.2g}", **style.THEORY)
+    left.plot(
+        w, table.slope.min() * w, color="grey", linewidth=0.8, label=f"least steepest loss, {table.slope.min():.2g}"
+    )
+    left.set_ylim(min(table.excess.min(), 0) - 0.1, 1.15 * table.excess.max())
+    left.set(xlabel="entropic $W_2$, kept to real images", ylabel="excess risk on real images (nats)")
+    left.legend(loc="upper left")
+    a = np.array([table.allowed.min(), table.allowed.max()])
+    middle.plot(a, a, color="grey", linewidth=0.8, label="bound")
+    middle.set(xscale="log", xlabel="bound: steepest loss times $W_2$ (nats)", ylabel="excess risk (nats)")
+    middle.set_yscale("symlog", linthresh=1)
+    middle.legend(loc="upper left")
+    right.axhline(real.accuracy.iloc[0], color="grey", linestyle=":", linewidth=0.8, label="real images")
+    right.set(xlabel="generation $t$", ylabel="accuracy on real images", ylim=(0, 1))
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    columns = ["split", "generator", "method", "seed", "generation", "excess", "entropic_w", "allowed", "accuracy"]
+    return figure, pd.concat([table[columns], real[[*columns[:5], "accuracy"]]])
+
+
+if __name__ == "__main__":
+    style.main("generalization_cost", draw)

@@ -1,0 +1,59 @@
+"""When selection is better than random: a map of skew and budget, and one dial at a time."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from paper_figures import style
+
+DIALS = {"num_silos": "silos $K$", "num_train": "real images", "num_iterations": "EM iterations"}
+COLOURS = (style.RED, style.SKY, style.BLUE, style.PURPLE, style.ORANGE, style.GREEN)
+LARGEST = 4  # colours end at a sixteenth, and at sixteen times, the distance of random selection
+
+
+def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw gains over random selection, log2 of the ratio of Fréchet distances; crossed where two errors reach zero."""
+    table = table[table.method != "random"]
+    keys = ["classes", "budget", *DIALS, "method"]
+    drawn = style.over_seeds(table, keys, "gain")
+    base = {dial: drawn[dial].iloc[0] for dial in DIALS}
+    methods = list(dict.fromkeys(drawn.method))
+    dials = [dial for dial in DIALS if drawn[dial].nunique() > 1]
+    figure = plt.figure(figsize=(style.PAGE, 1.6 + 1.7 * bool(dials)), layout="constrained")
+    top, *rest = np.atleast_1d(figure.subfigures(1 + bool(dials), 1))
+    at_base = drawn[(drawn[list(base)] == pd.Series(base)).all(axis=1)]
+    panels = top.subplots(1, len(methods), sharey=True, squeeze=False)[0]
+    for axes, method in zip(panels, methods, strict=True):
+        here = at_base[at_base.method == method]
+        gain, error = (here.pivot(index="classes", columns="budget", values=c) for c in ("mean", "error"))
+        image = axes.imshow(gain, cmap="PuOr", vmin=-LARGEST, vmax=LARGEST, aspect="auto", origin="lower")
+        for i, j in zip(*np.nonzero(abs(gain.to_numpy()) < 2 * error.to_numpy()), strict=True):
+            axes.plot(j, i, "x", color="black", markersize=3, markeredgewidth=0.6)
+        axes.set_xticks(range(gain.shape[1]), [f"{b:g}" for b in gain.columns])
+        axes.set_yticks(range(gain.shape[0]), gain.index)
+        axes.set(title=method, xlabel="budget")
+    panels[0].set_ylabel("classes of a silo $C$")
+    top.colorbar(image, ax=panels, label=r"$\log_2$ of gain", aspect=12)
+    if dials:
+        one_class = drawn[(drawn.classes == drawn.classes.iloc[0])]
+        for axes, dial in zip(rest[0].subplots(1, len(dials), sharey=True, squeeze=False)[0], dials, strict=True):
+            others = {other: value for other, value in base.items() if other != dial}
+            here = one_class[(one_class[list(others)] == pd.Series(others)).all(axis=1)]
+            here = here[here.budget == here[here[dial] != base[dial]].budget.iloc[0]]
+            for method, colour in zip(methods, COLOURS, strict=False):
+                line = here[here.method == method].sort_values(dial)
+                axes.errorbar(
+                    line[dial], line["mean"], 2 * line["error"], color=colour, marker="o", markersize=2, label=method
+                )
+            axes.axhline(0, color="black", linewidth=0.6)
+            axes.set(xscale="log", xlabel=DIALS[dial])
+            axes.set_xticks(sorted(here[dial].unique()), sorted(here[dial].unique()))
+            axes.minorticks_off()
+        figure.axes[len(methods) + 1].set_ylabel(r"$\log_2$ of gain, one class a silo")
+        rest[0].legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(methods))
+    return figure, drawn
+
+
+if __name__ == "__main__":
+    style.main("silo_geometry", draw)
