@@ -110,7 +110,7 @@ PRESETS = {
         "num_kept": 400, "num_generations": 5, "num_components": 16, "num_gaussians": 10, "num_support": 50,
         "num_rounds": 5, "num_scored": 500, "num_seeds": 2,
     },
-    "paper": {"splits": tuple(SPLITS), "num_verifiers": 3},
+    "paper": {"splits": tuple(SPLITS), "num_verifiers": 2},
     "diffusion": {
         "generators": ("diffusion",),
         "methods": (

@@ -114,8 +114,8 @@ def fit_classifier(
         update, adam = optimiser.update(gradient, adam, layers)
         return (optax.apply_updates(layers, update), adam), None
 
-    (layers, _), _ = jax.lax.scan(step, (layers, optimiser.init(layers)), jax.random.split(key, num_steps))
-    return Classifier(*start[:2], *layers)
+    state, _ = jax.lax.scan(step, (layers, optimiser.init(layers)), jax.random.split(key, num_steps))
+    return Classifier(*start[:2], *state[0])
 
 
 def _affine(weights: Float[Array, "d1 f"], x: Float[Array, "n d"]) -> Float[Array, "n f"]:
