@@ -112,10 +112,10 @@ def fit_classifier(
         batch = Measure(data.points[index], jnp.ones(batch_size, dtype))
         gradient = jax.grad(lambda layers: risk(Classifier(*start[:2], *layers), batch, labels[index]))(layers)
         update, adam = optimiser.update(gradient, adam, layers)
-        return (optax.apply_updates(layers, update), adam), None
+        return (jax.tree.map(jnp.add, layers, update), adam), None
 
-    state, _ = jax.lax.scan(step, (layers, optimiser.init(layers)), jax.random.split(key, num_steps))
-    return Classifier(*start[:2], *state[0])
+    (layers, _), _ = jax.lax.scan(step, (layers, optimiser.init(layers)), jax.random.split(key, num_steps))
+    return Classifier(*start[:2], *layers)
 
 
 def _affine(weights: Float[Array, "d1 f"], x: Float[Array, "n d"]) -> Float[Array, "n f"]:
