@@ -8,24 +8,13 @@ from matplotlib.figure import Figure
 
 from paper_figures import style
 
-COLOURS = {
-    "random": "black",
-    "single silo": style.RED,
-    "center matching": style.ORANGE,
-    "Scheme I": style.SKY,
-    "Scheme II": style.BLUE,
-    "mixture": style.PURPLE,
-    "pooled": style.YELLOW,
-    "tilt": style.GREEN,
-}
-
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw each generation and seed as a point, the line of least squares through all, and what the bound allows."""
     real, table = table[table.method == "real images"], table[table.method != "real images"]
     table = table.assign(excess=table.risk - table.kept_risk, allowed=table.slope * table.entropic_w)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(style.PAGE, 2.6), layout="constrained")
-    for method, colour in COLOURS.items():
+    for method, colour in style.METHODS.items():
         points = table[table.method == method]
         if len(points):
             left.plot(points.entropic_w, points.excess, ".", markersize=2.5, color=colour)

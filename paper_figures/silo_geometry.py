@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from paper_figures import style
 
 DIALS = {"num_silos": "silos $K$", "num_train": "real images", "num_iterations": "EM iterations"}
-COLOURS = (style.RED, style.SKY, style.BLUE, style.PURPLE, style.ORANGE, style.GREEN)
 LARGEST = 4  # colours end at a sixteenth, and at sixteen times, the distance of random selection
 
 
@@ -41,10 +40,16 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             others = {other: value for other, value in base.items() if other != dial}
             here = one_class[(one_class[list(others)] == pd.Series(others)).all(axis=1)]
             here = here[here.budget == here[here[dial] != base[dial]].budget.iloc[0]]
-            for method, colour in zip(methods, COLOURS, strict=False):
+            for method in methods:
                 line = here[here.method == method].sort_values(dial)
                 axes.errorbar(
-                    line[dial], line["mean"], 2 * line["error"], color=colour, marker="o", markersize=2, label=method
+                    line[dial],
+                    line["mean"],
+                    2 * line["error"],
+                    color=style.METHODS[method],
+                    marker="o",
+                    markersize=2,
+                    label=method,
                 )
             axes.axhline(0, color="black", linewidth=0.6)
             axes.set(xscale="log", xlabel=DIALS[dial])

@@ -6,16 +6,6 @@ from matplotlib.figure import Figure
 
 from paper_figures import style
 
-COLOURS = {
-    "random": "black",
-    "single silo": style.RED,
-    "center matching": style.ORANGE,
-    "Scheme I": style.SKY,
-    "Scheme II": style.BLUE,
-    "mixture": style.PURPLE,
-    "pooled": style.YELLOW,
-    "tilt": style.GREEN,
-}
 QUANTITIES = {
     "frechet": "Fréchet distance",
     "precision": "precision",
@@ -26,7 +16,7 @@ QUANTITIES = {
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw a row for each split and generator, a column for each score; dotted: real training images."""
-    real, table = table[table.method == "real images"], table[table.method.isin(COLOURS) & (table.verifier == 0)]
+    real, table = table[table.method == "real images"], table[table.method.isin(style.METHODS) & (table.verifier == 0)]
     by = ["split", "generator", "method", "generation"]
     drawn = pd.concat([style.over_seeds(table, by, q).assign(quantity=q) for q in QUANTITIES])
     rows = list(drawn[["split", "generator"]].drop_duplicates().itertuples(index=False, name=None))
@@ -37,7 +27,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     for line, (split, generator) in zip(panels, rows, strict=True):
         here = drawn[(drawn.split == split) & (drawn.generator == generator)]
         for axes, quantity in zip(line, QUANTITIES, strict=True):
-            for method, colour in COLOURS.items():
+            for method, colour in style.METHODS.items():
                 cell = here[(here.method == method) & (here.quantity == quantity)]
                 if len(cell):
                     style.band(axes, cell, "mean", "error", color=colour, label=method)

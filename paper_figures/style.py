@@ -34,6 +34,16 @@ STYLE = {
     "savefig.dpi": 300,
     "svg.hashsalt": "jaxcollapse",
 }
+METHODS = {
+    "random": "black",
+    "single silo": RED,
+    "center matching": ORANGE,
+    "Scheme I": SKY,
+    "Scheme II": BLUE,
+    "mixture": PURPLE,
+    "pooled": YELLOW,
+    "tilt": GREEN,
+}
 THEORY = {"color": "black", "linestyle": (0, (2, 1.5)), "linewidth": 0.8}
 
 
