@@ -1,6 +1,6 @@
 """Targets: what a biased verifier considers ideal."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,8 +89,8 @@ def published_instance(seed: int, dim: int = 10) -> Instance:
     return Instance(Moments(np.float64(1.0), mean, covariance), Target(location, factor))
 
 
-def stack(trees: list) -> Instance:
-    """Stack instances along a new leading axis."""
+def stack(trees: list) -> Any:
+    """Stack pytrees of arrays, instances or targets, along a new leading axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
