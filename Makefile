@@ -48,7 +48,6 @@ paper: $(READY) ## The same at full scale, into paper_figures/figures
 
 # Tests compile more than they compute; the lower level compiles a third faster.
 test: export XLA_FLAGS ?= --xla_backend_optimization_level=1
-test: export NPROC ?= 8
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest -n 2
 

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,10 +23,6 @@ from jaxcollapse.sweep import Trajectory, sweep
 from jaxcollapse.validation import check_names
 
 T = TypeVar("T")
-
-# Read when the first array is made. Batched decompositions wait on the CPU for threads of the pool that runs them:
-# as many of them at once as there are threads wait for ever, two on two cores.
-os.environ.setdefault("NPROC", str(max(8, os.cpu_count() or 1)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,14 @@ def psd_cholesky(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
     return jax.lax.fori_loop(0, dim, column, jnp.zeros_like(covariance))
 
 
+@jax.custom_batching.sequential_vmap
+def _svd(matrix: Float[Array, "d d"]) -> tuple[Array, Array, Array]:
+    # Mapped decompositions wait for threads of the pool that runs them (jaxlib 0.9 on CPU), and as many of them at
+    # once as there are threads, two on two cores, wait for ever.
+    u, s, v = jnp.linalg.svd(matrix)
+    return u, s, v
+
+
 @jax.custom_jvp
 def polar_factor(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
     r"""Find the orthogonal matrix nearest to :math:`M = U S V'`, which is :math:`Q = U V'` and maximises
@@ -33,14 +41,14 @@ def polar_factor(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
     Where M is singular Q is one of several, and those of its derivatives that do not exist are zero.
     """
-    u, _, v = jnp.linalg.svd(matrix)
+    u, _, v = _svd(matrix)
     return u @ v
 
 
 @polar_factor.defjvp
 def _polar_factor_jvp(primals: tuple[Array], tangents: tuple[Array]):
     (matrix,), (tangent,) = primals, tangents
-    u, s, v = jnp.linalg.svd(matrix)
+    u, s, v = _svd(matrix)
     change = u.T @ tangent @ v.T
     total = s[:, None] + s
     exists = total > matrix.shape[-1] * jnp.finfo(s.dtype).eps * s[0]
