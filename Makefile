@@ -59,6 +59,7 @@ lint: $(READY) ## Check style, format and types
 bench: $(READY) ## Time the hot paths
 	$(BIN)/python -m experiments.benchmark
 	$(BIN)/python -m experiments.benchmark_transport
+	$(BIN)/python -m experiments.benchmark_mixture
 	$(BIN)/python -m experiments.benchmark_images
 
 canary: $(if $(filter $(BIN)/python,$(PYTHON)),$(READY)) ## Check a jax before its numbers are believed (PYTHON=... has it installed)
