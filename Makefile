@@ -43,8 +43,10 @@ figures: $(READY) ## Run every experiment at small scale and draw its figures (t
 
 paper: $(READY) ## The same at full scale, into paper_figures/figures
 	$(call reproduce,paper,results/paper,paper_figures/figures)
-	$(BIN)/python -m experiments.siloed_images --preset diffusion --out results/paper/diffusion --overwrite
-	$(BIN)/python -m paper_figures --results results/paper/diffusion --out paper_figures/figures/diffusion
+	@set -e; for p in splits diffusion; do \
+		$(BIN)/python -m experiments.siloed_images --preset $$p --out results/paper/$$p --overwrite; \
+		$(BIN)/python -m paper_figures --results results/paper/$$p --out paper_figures/figures/$$p; \
+	done
 
 # Tests compile more than they compute; the lower level compiles a third faster.
 test: export XLA_FLAGS ?= --xla_backend_optimization_level=1

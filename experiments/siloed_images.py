@@ -110,7 +110,13 @@ PRESETS = {
         "num_kept": 400, "num_generations": 5, "num_components": 16, "num_gaussians": 10, "num_support": 50,
         "num_rounds": 5, "num_scored": 500, "num_seeds": 2,
     },
-    "paper": {"splits": tuple(SPLITS), "num_verifiers": 2},
+    "paper": {"num_verifiers": 2},
+    "splits": {
+        "splits": ("Dirichlet(0.1)", "iid"),
+        "methods": (
+            "random", "center matching", "single silo", "Scheme I", "Scheme II", "tilt", "pooled", "unbiased silo",
+        ),
+    },
     "diffusion": {
         "generators": ("diffusion",),
         "methods": (
