@@ -12,6 +12,33 @@ COLOURS = {
     "accumulate": style.SKY,
     "accumulate+select": style.BLUE,
 }
+NUMBER = {
+    "marker": "o",
+    "markersize": 4,
+    "markerfacecolor": "white",
+    "linestyle": "none",
+    "zorder": 4,
+    "clip_on": False,
+}
+# Single numbers at generation 200 [qiao2026], of accumulate, accumulate+select and replace, by family and n. That of
+# replace+select is 0.0000.
+PUBLISHED_GENERATION = 200
+PUBLISHED = {
+    ("anisotropic", 100): (0.9894, 0.0829, 0.0556), ("anisotropic", 500): (0.9736, 0.0734, 0.6692),
+    ("gmm", 100): (0.9455, 0.0923, 0.0258), ("gmm", 500): (1.0034, 0.0472, 0.5604),
+    ("unequal_gmm", 100): (0.9699, 0.0690, 0.0790), ("unequal_gmm", 500): (1.0010, 0.0736, 0.5615),
+    ("laplace", 100): (1.0439, 0.0169, 0.1336), ("laplace", 500): (0.9990, 0.0149, 1.0510),
+}  # fmt: skip
+
+
+def published() -> pd.DataFrame:
+    """Lay the published numbers out as rows of the table drawn; they come without errors."""
+    rows = [
+        {"family": family, "setting": setting, "num_kept": n, "generation": PUBLISHED_GENERATION, "mean": ratio}
+        for (family, n), ratios in PUBLISHED.items()
+        for setting, ratio in zip(("accumulate", "accumulate+select", "replace"), ratios, strict=True)
+    ]
+    return pd.DataFrame(rows).assign(quantity="dispersion_published")
 
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
@@ -25,7 +52,10 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     )  # fmt: skip
     by = ["family", "setting", "num_kept", "generation"]
     quantities = ("dispersion_ratio", "dispersion_theory", "sliced_w")
-    drawn = pd.concat([style.over_seeds(table, by, q).assign(quantity=q) for q in quantities])
+    measured = [style.over_seeds(table, by, q).assign(quantity=q) for q in quantities]
+    others = published()
+    there = others.generation.isin(table.generation) & others.family.isin(families) & others.num_kept.isin(sizes)
+    drawn = pd.concat([*measured, others[there]], ignore_index=True)
     for line, (quantity, n) in zip(panels, rows, strict=True):
         for axes, family in zip(line, families, strict=True):
             here = drawn[(drawn.family == family) & (drawn.num_kept == n)]
@@ -35,6 +65,8 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                 if quantity == "dispersion_ratio":
                     theory = lines[lines.quantity == "dispersion_theory"]
                     axes.plot(theory.generation, theory["mean"], **style.THEORY | {"zorder": 3})
+                    number = lines[lines.quantity == "dispersion_published"]
+                    axes.plot(number.generation, number["mean"], color=colour, **NUMBER)
             axes.set(xscale="log", yscale="log")
             if quantity == "dispersion_ratio":
                 axes.set_ylim(1e-3, 3)
@@ -45,8 +77,9 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     for axes in panels[-1]:
         axes.set_xlabel("generation $t$")
     handles, labels = panels[0][0].get_legend_handles_labels()
-    theory = plt.Line2D([], [], **style.THEORY)
-    figure.legend([*handles, theory], [*labels, "Gaussian theory"], loc="outside lower center", ncols=5)
+    theory, number = plt.Line2D([], [], **style.THEORY), plt.Line2D([], [], color="gray", **NUMBER)
+    names = [*labels, "Gaussian theory", "published, one number"]
+    figure.legend([*handles, theory, number], names, loc="outside lower center", ncols=6)
     return figure, drawn
 
 
