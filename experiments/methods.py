@@ -21,9 +21,11 @@ from jaxcollapse.selectors.aggregate import bottom_budget, keep_highest, random_
 from jaxcollapse.selectors.density_ratio import (
     FeatureMean,
     Features,
+    Nearness,
     lift,
     logistic_ratio,
     moment_ratio,
+    near_ratio,
     server_start,
     shared_features,
     silo_curvature,
@@ -39,7 +41,7 @@ from jaxcollapse.validation import check_budget, check_names, check_range
 
 METHODS = (
     "random", "single silo", "bottom, single silo", "pooled", "per silo", "Scheme I", "Scheme II", "mixture",
-    "moment ratio", "logistic ratio", "tilt", "private tilt",
+    "moment ratio", "logistic ratio", "tilt", "near tilt", "private tilt",
     "center matching", "covariance matching", "k-means",
 )  # fmt: skip
 CONTROLS = ("unbiased silo", "no choice")
@@ -183,10 +185,11 @@ def methods(config: Comparison, silo_size: int, truth: Moments) -> dict[str, Met
     scaled = from_scores(calibrated_gradient(epsilon, config.tau), fixed_point(n))
     frame = fit_target(truth)  # known to all who know the generator's first model
     free, bounded = Features(frame, jnp.inf), Features(frame, config.max_norm)
-    by_moments, by_gradients, by_tilt, by_private_tilt = (
+    by_moments, by_gradients, by_tilt, by_near_tilt, by_private_tilt = (
         from_scores(ratio, soft_budget(n))
         for ratio in (
-            moment_ratio(), logistic_ratio(config.num_gradients), tilted_ratio(free), tilted_ratio(bounded, 1e-2)
+            moment_ratio(), logistic_ratio(config.num_gradients), tilted_ratio(free), near_ratio(free),
+            tilted_ratio(bounded, 1e-2),
         )
     )  # fmt: skip
 
@@ -201,6 +204,13 @@ def methods(config: Comparison, silo_size: int, truth: Moments) -> dict[str, Met
 
     def means(key, silos):
         return as_one_mixture(key, jax.vmap(silo_mean, in_axes=(None, 0))(free, silos))
+
+    def with_silos(key, silos):
+        return means(key, silos), silos
+
+    def nearness(key, prepared, pool, controls):
+        messages, silos = prepared
+        return Nearness(messages, mixture(epsilon, 4 * r)(key, silos, pool, controls))
 
     def noisy_means(key, silos):
         def message(key, silo):
@@ -231,6 +241,7 @@ def methods(config: Comparison, silo_size: int, truth: Moments) -> dict[str, Met
             by_gradients, all_silos(), as_one_mixture, each=k * size.gradients, once=k * size.moments
         ),
         "tilt": Method(by_tilt, all_silos(), means, once=k * size.means),
+        "near tilt": Method(by_near_tilt, nearness, with_silos, each=k * size.partitions, once=k * size.means),
         "private tilt": Method(by_private_tilt, all_silos(), noisy_means, once=k * size.means),
         "center matching": Method(center_matching(n), single_silo(), once=size.moments),
         "covariance matching": Method(covariance_matching(n), single_silo(), once=size.moments),

@@ -31,7 +31,7 @@ DIALS = ("num_silos", "num_train", "num_iterations")
 class Config(siloed_images.Config):
     """Distances to the truth relative to those of random selection, over the shape of the silos."""
 
-    methods: tuple[str, ...] = ("single silo", "Scheme I", "Scheme II", "mixture", "pooled", "tilt")
+    methods: tuple[str, ...] = ("single silo", "Scheme I", "Scheme II", "pooled", "tilt")
     """Ways to select, each compared with random selection."""
     classes: tuple[int, ...] = (1, 2, 5, 10)
     """Classes C of a silo, in ExDir(C, 0.1)."""
@@ -41,18 +41,22 @@ class Config(siloed_images.Config):
     """What else is varied, one at a time: silos, real images in all of them, iterations of the generator's fits."""
     of_num_silos: tuple[int, ...] = (5, 10, 20)
     """Silos K."""
-    of_num_train: tuple[int, ...] = (250, 500, 1000)
+    of_num_train: tuple[int, ...] = (200, 500, 1000)
     """Real images in all silos together."""
     of_num_iterations: tuple[int, ...] = (1, 4, 20)
     """Iterations of expectation maximisation in each fit: few make poor candidates."""
-    num_kept: int = 400
+    num_train: int = 500
+    """Real images in the silos."""
+    num_kept: int = 300
     """Samples n kept in each generation."""
     num_generations: int = 5
     """Generations after the fit to real data."""
     num_components: int = 16
     """Principal components."""
-    num_gaussians: int = 10
+    num_gaussians: int = 5
     """Components of the mixture model."""
+    num_seeds: int = 4
+    """Independent divisions among silos and simulations."""
     num_support: int = 50
     """Support points S of the schemes' references."""
     num_rounds: int = 5
@@ -150,7 +154,7 @@ def run(config: Config, parts: Parts) -> Output:
     tables = []
     for setting, classes, budgets in settings(config):
         values = {dial: getattr(setting, dial) for dial in DIALS}
-        arrays = compare(setting, parts, classes, budgets, "/".join(map(str, values.values())))
+        arrays = compare(setting, parts, classes, budgets, "-".join(map(str, values.values())))
         tables.append(arrays.to_dataframe().reset_index().assign(**values))
     table = pd.concat(tables, ignore_index=True)
     columns = ["classes", "budget", *DIALS, "method", "seed"]
