@@ -41,10 +41,10 @@ from jaxcollapse.validation import check_budget, check_names, check_range
 
 METHODS = (
     "random", "single silo", "bottom, single silo", "pooled", "per silo", "Scheme I", "Scheme II", "mixture",
-    "moment ratio", "logistic ratio", "tilt", "near tilt", "private tilt",
+    "moment ratio", "logistic ratio", "tilt", "private tilt",
     "center matching", "covariance matching", "k-means",
 )  # fmt: skip
-CONTROLS = ("unbiased silo", "no choice")
+FURTHER = ("near tilt", "unbiased silo", "no choice")
 
 
 @dataclasses.dataclass(frozen=True)

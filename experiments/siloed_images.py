@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from experiments.common import Output, Parts, frame, lane_keys, main
-from experiments.methods import CONTROLS, METHODS, Comparison, check_comparison, methods
+from experiments.methods import FURTHER, METHODS, Comparison, check_comparison, methods
 from jaxcollapse.analysis import seed_interval
 from jaxcollapse.base import Generator, Measure
 from jaxcollapse.batches import sampled
@@ -348,7 +348,7 @@ def check(config: Config) -> None:
     Raises:
         ValueError: at the first knob that is not allowed.
     """
-    check_comparison(config, (*METHODS, *CONTROLS))
+    check_comparison(config, (*METHODS, *FURTHER))
     check_names("dataset", [config.dataset], DATASETS)
     check_range("num_test", config.num_test, low=10)
     check_names("splits", config.splits, SPLITS)
