@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from paper_figures import style
 
-SHOWN = (0, 1, 2, 5, 10)
+SHOWN, IMAGES = (0, 1, 2, 5, 10), 6
 
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
@@ -15,10 +15,10 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     first = table[(table.split == table.split.iloc[0]) & (table.generator == table.generator.iloc[0])]
     methods, last = list(dict.fromkeys(first.method)), first.generation.max()
     generations = sorted({min(t, last) for t in SHOWN})
-    shown = first[first.generation.isin(generations)]
+    shown = first[first.generation.isin(generations) & (first.image < IMAGES)]
     figure, panels = plt.subplots(
         len(methods), len(generations), figsize=(style.PAGE, 0.45 + 0.3 * len(methods)), layout="constrained",
-        squeeze=False, gridspec_kw={"hspace": 0.02},
+        squeeze=False,
     )  # fmt: skip
     for line, method in zip(panels, methods, strict=True):
         for axes, generation in zip(line, generations, strict=True):
