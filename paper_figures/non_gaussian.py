@@ -65,11 +65,14 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                 if quantity == "dispersion_ratio":
                     theory = lines[lines.quantity == "dispersion_theory"]
                     axes.plot(theory.generation, theory["mean"], **style.THEORY | {"zorder": 3})
-                    number = lines[lines.quantity == "dispersion_published"]
-                    axes.plot(number.generation, number["mean"], color=colour, **NUMBER)
+                    for number in lines[lines.quantity == "dispersion_published"].itertuples():
+                        axes.plot(number.generation, number.mean, color=colour, **NUMBER)
             axes.set(xscale="log", yscale="log")
             if quantity == "dispersion_ratio":
                 axes.set_ylim(1e-3, 3)
+            else:
+                axes.set_yticks([0.2, 0.5, 1, 2, 4], ["0.2", "0.5", "1", "2", "4"])
+                axes.set_yticks([], minor=True)
         label = "dispersion ratio" if quantity == "dispersion_ratio" else "sliced $W_2$"
         line[0].set_ylabel(f"{label}\n$n = {n}$")
     for axes, family in zip(panels[0], families, strict=True):
