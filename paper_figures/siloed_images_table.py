@@ -22,7 +22,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     rows = list(table[["split", "generator"]].drop_duplicates().itertuples(index=False, name=None))
     methods = list(dict.fromkeys(table.method))
     figure, panels = plt.subplots(
-        len(rows), len(QUANTITIES), figsize=(style.PAGE, 0.5 + 0.125 * len(methods) * len(rows)),
+        len(rows), len(QUANTITIES), figsize=(style.PAGE, 0.5 + max(0.9, 0.125 * len(methods)) * len(rows)),
         layout="constrained", sharex="col", sharey=True, squeeze=False,
     )  # fmt: skip
     position = {method: -i for i, method in enumerate(methods)}
@@ -42,9 +42,10 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         line[0].set_xticks([-1, 0, 1, 10])
         line[0].set_ylabel(f"{split}\n{generator}")
         line[0].set_yticks(list(position.values()), list(position), fontsize=5.5)
+        line[0].set_ylim(0.6 - len(methods), 0.6)
     for axes, title in zip(panels[0], QUANTITIES.values(), strict=True):
         axes.set_title(title)
-    figure.supxlabel("difference from random selection, last generation", fontsize=7)
+    figure.supxlabel("difference from random selection, last generation (green: better, red: worse)", fontsize=7)
     return figure, table
 
 
