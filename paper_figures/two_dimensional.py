@@ -18,29 +18,32 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     pairs = list(table[keys].drop_duplicates().itertuples(index=False, name=None))
     dataset, generator = pairs[0][0], pairs[-1][1]
     generations = sorted({min(t, last) for t in SHOWN})
-    height = 0.72
-    figure = plt.figure(figsize=(style.PAGE, height * (len(methods) + len(pairs)) + 0.9), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[len(methods) + 0.4, len(pairs) + 0.5])
+    half = len(pairs) if len(pairs) <= 3 else -(-len(pairs) // 2)
+    blocks = [pairs[i : i + half] for i in range(0, len(pairs), half)]
+    heights = 0.95 * len(generations) + 0.5, 0.95 / len(blocks) * 1.15 * half + 0.5
+    figure = plt.figure(figsize=(style.PAGE, sum(heights)), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
     first = table[(table.dataset == dataset) & (table.generator == generator)]
-    above = top.subplots(len(methods), len(generations), squeeze=False)
-    for row, method in zip(above, methods, strict=True):
-        for axes, generation in zip(row, generations, strict=True):
-            cloud(axes, first[(first.method == method) & (first.generation == generation)])
-        row[0].set_ylabel(method, rotation=0, ha="right", va="center", fontsize=6.5)
-    for axes, generation in zip(above[0], generations, strict=True):
-        axes.set_title(f"$t = {generation}$", fontsize=7)
+    rows = {f"$t = {t}$": first[first.generation == t] for t in generations}
+    grid(top, rows, methods)
     top.suptitle(f"{dataset.replace('_', ' ')}, {generator.replace('_', ' ')}: segments covered, of 8", fontsize=8)
-    below = bottom.subplots(len(pairs), len(methods), squeeze=False)
     end = table[table.generation == last]
-    for row, (dataset, generator) in zip(below, pairs, strict=True):
-        for axes, method in zip(row, methods, strict=True):
-            cloud(axes, end[(end.dataset == dataset) & (end.generator == generator) & (end.method == method)])
-        name = f"{dataset}\n{generator}".replace("_", " ")
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=6.5)
-    for axes, method in zip(below[0], methods, strict=True):
-        axes.set_title(method, fontsize=7)
+    for part, block in zip(np.atleast_1d(bottom.subfigures(1, len(blocks))), blocks, strict=True):
+        rows = {f"{d}\n{g}".replace("_", " "): end[(end.dataset == d) & (end.generator == g)] for d, g in block}
+        grid(part, rows, methods)
     bottom.suptitle(f"after {last} generations", fontsize=8)
     return figure, pd.concat([first[first.generation.isin(generations)], end]).drop_duplicates()
+
+
+def grid(figure, rows: dict[str, pd.DataFrame], methods: list[str]) -> None:
+    """Draw a row of clouds for each name, a column for each method."""
+    panels = figure.subplots(len(rows), len(methods), squeeze=False)
+    for line, (name, points) in zip(panels, rows.items(), strict=True):
+        for axes, method in zip(line, methods, strict=True):
+            cloud(axes, points[points.method == method])
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=6)
+    for axes, method in zip(panels[0], methods, strict=True):
+        axes.set_title(method, fontsize=6)
 
 
 def cloud(axes: plt.Axes, points: pd.DataFrame) -> None:
