@@ -368,7 +368,11 @@ def test_idx_files_are_read_compressed_or_not(mnist, load):
         ("t10k-images-idx3-ubyte", idx_bytes(random_pixels(0, 7, 5)), "n at least 1"),
         ("t10k-images-idx3-ubyte", idx_bytes(random_pixels(3, 7, 5)), r"3 images, and labels of shape \(2,\)"),
         ("t10k-labels-idx1-ubyte", idx_bytes(np.full(2, 10, np.uint8)), "labels are in 10..10, and must be in 0..9"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(bytes(99), mtime=0)[:-9], "gz: is cut short, or is not a gzip file"),
+        (
+            "train-images-idx3-ubyte.gz",
+            gzip.compress(bytes(99), mtime=0)[:-9],
+            "gz: is cut short, or is not a gzip file",
+        ),
         ("train-images-idx3-ubyte.gz", bytes(99), "gz: .*is not a gzip file"),
     ],
 )
