@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 Draw = Callable[[pd.DataFrame], tuple[Figure, pd.DataFrame]]
 COLUMN, PAGE = 3.25, 6.75
+BROWN = "#7F4F24"
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442",
 )  # fmt: skip
@@ -43,6 +44,7 @@ METHODS = {
     "mixture": PURPLE,
     "pooled": YELLOW,
     "tilt": GREEN,
+    "near tilt": BROWN,
 }
 THEORY = {"color": "black", "linestyle": (0, (2, 1.5)), "linewidth": 0.8}
 
