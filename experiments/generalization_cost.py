@@ -5,7 +5,7 @@ For a classifier h and a labeller g the loss :math:`f(x) = \ell(h(x), g(x))` is 
 .. math:: E_{D^*} f - E_{D_t} f \le \operatorname{Lip}(f) W_1(D_t, D^*) \le \operatorname{Lip}(f) W_2(D_t, D^*),
 
 the third theorem of [qiao2026] at its plainest: the risk on real data exceeds the risk on the kept data by at most the
-Lipschitz constant times the distance.
+Lipschitz constant times the distance, both between images as the classifiers see them: pixels, not features.
 """
 
 import dataclasses
@@ -18,9 +18,19 @@ import pandas as pd
 import scipy.stats
 import xarray as xr
 
-from experiments import siloed_images
 from experiments.common import Output, Parts, frame, lane_keys, main
-from experiments.siloed_images import SPLITS, Images, Space, deal, first_models, problem, simulation
+from experiments.image_silos import (
+    SPLITS,
+    ImageComparison,
+    Images,
+    Space,
+    check_images,
+    deal,
+    first_models,
+    problem,
+    simulation,
+    warnings,
+)
 from jaxcollapse.base import Measure
 from jaxcollapse.classifier import Classifier, accuracy, fit_classifier, log_probabilities, risk
 from jaxcollapse.measures import as_moments, uniform_measure
@@ -34,14 +44,18 @@ PREDICTORS = ("sliced_w", "entropic_w", "frechet")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(siloed_images.Config):
+class Config(ImageComparison):
     """Risk on real images of classifiers trained on what was kept, against its distance to them."""
 
+    split: str = "ExDir(1, 0.1)"
+    """How images are divided among silos."""
+    generator: str = "mixture"
+    """Generator."""
     methods: tuple[str, ...] = (
         "random", "single silo", "Scheme I", "Scheme II", "mixture", "tilt", "pooled", "center matching",
     )  # fmt: skip
     """Ways to select."""
-    num_steps: int = 400
+    num_classifier_steps: int = 400
     """Training steps of each classifier."""
     num_projections: int = 100
     """Directions of the sliced distance."""
@@ -50,11 +64,11 @@ class Config(siloed_images.Config):
 PRESETS = {
     "smoke": {
         "methods": ("random", "single silo"), "num_kept": 60, "num_generations": 2, "num_train": 400,
-        "num_components": 8, "num_gaussians": 4, "num_steps": 50, "num_projections": 5, "num_seeds": 2,
+        "num_components": 8, "num_gaussians": 4, "num_classifier_steps": 50, "num_projections": 5, "num_seeds": 2,
     },
     "quick": {
         "methods": ("random", "single silo", "Scheme II", "tilt"), "num_kept": 400, "num_generations": 5,
-        "num_components": 16, "num_gaussians": 10, "num_support": 50, "num_rounds": 5, "num_steps": 300,
+        "num_components": 16, "num_gaussians": 10, "num_support": 50, "num_rounds": 5, "num_classifier_steps": 300,
         "num_projections": 50, "num_seeds": 2,
     },
     "paper": {},
@@ -88,17 +102,16 @@ def assess(config: Config, images: Images, key: jax.Array, kept: Measure) -> dic
     """Train a classifier on kept images, labelled by the labeller, and measure its risks and the distances."""
     fit_key, metric_key = jax.random.split(key)
     kept_labels, test_labels = (jnp.exp(log_probabilities(images.classifier, m.points)) for m in (kept, images.test))
-    classifier = fit_classifier(fit_key, kept, kept_labels, config.num_steps)
-    seen, truth = kept._replace(points=images.embed(kept.points)), uniform_measure(images.test_features)
-    moments = as_moments(truth)
+    classifier = fit_classifier(fit_key, kept, kept_labels, config.num_classifier_steps)
+    moments, seen = as_moments(images.test), kept._replace(points=images.embed(kept.points))
     return {
         "risk": risk(classifier, images.test, test_labels),
         "kept_risk": risk(classifier, kept, kept_labels),
         "accuracy": accuracy(classifier, images.test, images.test_labels),
         "slope": steepest(classifier, images.classifier, jnp.concatenate([kept.points, images.test.points])),
-        "sliced_w": sliced_w(config.num_projections)(metric_key, seen, truth),
-        "entropic_w": divergence(seen, truth, config.epsilon * mean_cost(moments, moments)),
-        "frechet": frechet(metric_key, seen, truth),
+        "sliced_w": sliced_w(config.num_projections)(metric_key, kept, images.test),
+        "entropic_w": divergence(kept, images.test, config.epsilon * mean_cost(moments, moments)),
+        "frechet": frechet(metric_key, seen, uniform_measure(images.test_features)),
     }
 
 
@@ -113,36 +126,29 @@ def record_cost(config: Config, images: Images, space: Space, silos: Measure):
 
 def run(config: Config, parts: Parts) -> Output:
     """Measure the cost of every method."""
-    siloed_images.check(config)
-    check_range("num_steps", config.num_steps, low=1)
+    check_images(config, [config.split], [config.generator])
+    check_range("num_classifier_steps", config.num_classifier_steps, low=1)
     check_range("num_projections", config.num_projections, low=1)
     images, labels, labeller_accuracy = problem(config, parts)
     seeds = np.arange(config.num_seeds)
     keys = lane_keys(config.key, seeds)
-    coords = {"seed": seeds, "verifier": [0], "generation": np.arange(config.num_generations + 1)}
-    splits = []
-    for split in config.splits:
-        silos, generators = deal(config, SPLITS[split], images, labels), []
-        for generator in config.generators:
-            models = parts.once(f"first {generator}", partial(first_models, config, images, generator), keys)
-            axes = {"seed": (keys, models, silos), "verifier": np.arange(1)}
-            histories = []
-            for method in config.methods:
-                build = simulation(config, images, generator, method, partial(record_cost, config, images))
-                history = parts.sweep(f"{split}, {generator}, {method}", build, axes, config.num_generations, 1)
-                histories.append(frame(history, tuple(coords), coords))
-            generators.append(xr.concat(histories, pd.Index(config.methods, name="method")))
-        splits.append(xr.concat(generators, pd.Index(config.generators, name="generator")))
-    arrays = xr.concat(splits, pd.Index(config.splits, name="split")).isel(verifier=0, drop=True)
-    arrays = arrays.isel(generation=slice(1, None))
+    silos = deal(config, SPLITS[config.split], images, labels)
+    models = parts.once("first", partial(first_models, config, images, config.generator), keys)
+    coords = {"seed": seeds, "generation": np.arange(config.num_generations + 1)}
+    histories = []
+    for method in config.methods:
+        build = partial(
+            simulation(config, images, config.generator, method, partial(record_cost, config, images)), verifier=0
+        )
+        history = parts.sweep(method, build, {"seed": (keys, models, silos)}, config.num_generations, chunk_size=1)
+        histories.append(frame(history, tuple(coords), coords))
+    arrays = xr.concat(histories, pd.Index(config.methods, name="method")).isel(generation=slice(1, None))
+    table = arrays.to_dataframe().reset_index()[["method", "seed", "generation", *RECORDED]]
     real = parts.once("real images", partial(assess, config, images), keys[0], images.train)
-    columns = ["split", "generator", "method", "seed", "generation"]
-    table = arrays.to_dataframe().reset_index()[[*columns, *RECORDED]]
-    row = dict.fromkeys(columns[:2], "") | {"method": "real images", "seed": 0, "generation": 0}
-    real = row | {name: float(value) for name, value in real.items()}
+    real = {"method": "real images", "seed": 0, "generation": 0} | {name: float(x) for name, x in real.items()}
     summary = {
         "labeller_accuracy": labeller_accuracy,
-        "warnings": siloed_images.warnings(labeller_accuracy),
+        "warnings": warnings(labeller_accuracy),
         "real_images": real,
         **judge(table),
     }

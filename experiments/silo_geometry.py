@@ -11,9 +11,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments import siloed_images
 from experiments.common import Output, Parts, lane_keys, main
-from experiments.siloed_images import Images, Space, Split, deal, first_models, problem, simulation
+from experiments.image_silos import (
+    ImageComparison,
+    Images,
+    Space,
+    Split,
+    check_images,
+    deal,
+    first_models,
+    problem,
+    simulation,
+)
 from jaxcollapse.base import Measure
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.metrics import frechet, precision, recall
@@ -28,11 +37,13 @@ DIALS = ("num_silos", "num_train", "num_iterations")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(siloed_images.Config):
+class Config(ImageComparison):
     """Distances to the truth relative to those of random selection, over the shape of the silos."""
 
     methods: tuple[str, ...] = ("single silo", "Scheme I", "Scheme II", "pooled", "tilt")
     """Ways to select, each compared with random selection."""
+    generator: str = "mixture"
+    """Generator."""
     classes: tuple[int, ...] = (1, 2, 5, 10)
     """Classes C of a silo, in ExDir(C, 0.1)."""
     budgets: tuple[float, ...] = (0.5, 0.25, 0.1)
@@ -55,6 +66,8 @@ class Config(siloed_images.Config):
     """Principal components."""
     num_gaussians: int = 5
     """Components of the mixture model."""
+    num_scored: int = 1000
+    """Samples of each model that are scored."""
     num_seeds: int = 4
     """Independent divisions among silos and simulations."""
     num_support: int = 50
@@ -122,7 +135,7 @@ def compare(
     config = dataclasses.replace(config, budget=min(budgets))
     (images, labels, _), seeds = problem(config, parts), np.arange(config.num_seeds)
     keys = lane_keys(config.key, seeds)
-    models = parts.once(f"first {label}", partial(first_models, config, images, config.generators[0]), keys)
+    models = parts.once(f"first {label}", partial(first_models, config, images, config.generator), keys)
     axes = {
         "seed": (keys, models, seeds),
         "classes": deal_all(config, images, labels, classes),
@@ -132,7 +145,7 @@ def compare(
     methods = ("random", *config.methods)
     found = []
     for method in methods:
-        start = simulation(config, images, config.generators[0], method, partial(record_distance, config, images))
+        start = simulation(config, images, config.generator, method, partial(record_distance, config, images))
 
         def build(seed, classes, budget, start=start) -> Trajectory:
             key, model, index = seed
@@ -145,7 +158,7 @@ def compare(
 
 def run(config: Config, parts: Parts) -> Output:
     """Turn every dial."""
-    siloed_images.check(config)
+    check_images(config, (), [config.generator])
     check_names("dials", config.dials, DIALS)
     for budget in config.budgets:
         check_budget(budget)

@@ -38,8 +38,8 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     right.axhline(real.accuracy.iloc[0], color="grey", linestyle=":", linewidth=0.8, label="real images")
     right.set(xlabel="generation $t$", ylabel="accuracy on real images", ylim=(0, 1))
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    columns = ["split", "generator", "method", "seed", "generation", "excess", "entropic_w", "allowed", "accuracy"]
-    return figure, pd.concat([table[columns], real[[*columns[:5], "accuracy"]]])
+    columns = ["method", "seed", "generation", "excess", "entropic_w", "allowed", "accuracy"]
+    return figure, pd.concat([table[columns], real[[*columns[:3], "accuracy"]]])
 
 
 if __name__ == "__main__":

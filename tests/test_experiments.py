@@ -65,8 +65,7 @@ COLUMNS = {
         "recall", "gain",
     ],
     "generalization_cost": [
-        "split", "generator", "method", "seed", "generation", "risk", "kept_risk", "accuracy", "slope", "sliced_w",
-        "entropic_w", "frechet",
+        "method", "seed", "generation", "risk", "kept_risk", "accuracy", "slope", "sliced_w", "entropic_w", "frechet",
     ],
     "overhead": ["operation", "axis", "factor", "size", "seconds", "bytes"],
 }  # fmt: skip

@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from experiments import silo_geometry, siloed_images
+from experiments import image_silos, silo_geometry, siloed_images
 from experiments.common import Parts
 from experiments.generalization_cost import divergence, steepest
+from experiments.image_silos import SPLITS, deal, problem
 from experiments.methods import Comparison, methods
-from experiments.siloed_images import PRESETS, Config, deal, grid, problem, summarise
+from experiments.siloed_images import PRESETS, Config, grid, summarise
 from jaxcollapse.base import Measure
 from jaxcollapse.classifier import Classifier, log_probabilities
 from jaxcollapse.measures import as_moments, uniform_measure
@@ -60,7 +61,7 @@ def test_features_labeller_and_silos_come_from_training_images_only(digits):
     train, test = (np.asarray(m.points) for m in (images.train, images.test))
     assert not (train[:, None] == test[None]).all(axis=-1).any()
     assert_allclose(images.pca.mean, train.mean(axis=0), atol=1e-5)
-    silos = deal(SMOKE, siloed_images.SPLITS["ExDir(1, 0.1)"], images, labels)
+    silos = deal(SMOKE, SPLITS["ExDir(1, 0.1)"], images, labels)
     assert_array_equal(silos.weights.sum(axis=(1, 2)), [400, 400])
     seen = {tuple(row) for row in np.asarray(images.train_features)}
     for points, weights in zip(np.asarray(silos.points[0]), np.asarray(silos.weights[0]), strict=True):
@@ -68,8 +69,8 @@ def test_features_labeller_and_silos_come_from_training_images_only(digits):
 
 
 def test_poor_labeller_is_warned_of():
-    assert siloed_images.warnings(0.9) == []
-    assert siloed_images.warnings(0.853) == ["the labeller is right on 85.3% of held-out images, below 90%"]
+    assert image_silos.warnings(0.9) == []
+    assert image_silos.warnings(0.853) == ["the labeller is right on 85.3% of held-out images, below 90%"]
 
 
 def test_unbiased_silo_has_the_size_of_the_first_and_points_of_all():
