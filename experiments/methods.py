@@ -18,14 +18,13 @@ from jaxcollapse.references.geodesic import geodesic
 from jaxcollapse.references.mixture import mixture, silo_update
 from jaxcollapse.selectors import calibrated_gradient, from_scores
 from jaxcollapse.selectors.aggregate import bottom_budget, keep_highest, random_budget, soft_budget, top_budget
+from jaxcollapse.selectors.balanced import Nearness, balanced
 from jaxcollapse.selectors.density_ratio import (
     FeatureMean,
     Features,
-    Nearness,
     lift,
     logistic_ratio,
     moment_ratio,
-    near_ratio,
     server_start,
     shared_features,
     silo_curvature,
@@ -44,7 +43,7 @@ METHODS = (
     "moment ratio", "logistic ratio", "tilt", "private tilt",
     "center matching", "covariance matching", "k-means",
 )  # fmt: skip
-FURTHER = ("near tilt", "unbiased silo", "no choice")
+FURTHER = ("balanced", "unbiased silo", "no choice")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,11 +184,10 @@ def methods(config: Comparison, silo_size: int, truth: Moments) -> dict[str, Met
     scaled = from_scores(calibrated_gradient(epsilon, config.tau), fixed_point(n))
     frame = fit_target(truth)  # known to all who know the generator's first model
     free, bounded = Features(frame, jnp.inf), Features(frame, config.max_norm)
-    by_moments, by_gradients, by_tilt, by_near_tilt, by_private_tilt = (
+    by_moments, by_gradients, by_tilt, by_private_tilt = (
         from_scores(ratio, soft_budget(n))
         for ratio in (
-            moment_ratio(), logistic_ratio(config.num_gradients), tilted_ratio(free), near_ratio(free),
-            tilted_ratio(bounded, 1e-2),
+            moment_ratio(), logistic_ratio(config.num_gradients), tilted_ratio(free), tilted_ratio(bounded, 1e-2),
         )
     )  # fmt: skip
 
@@ -202,15 +200,18 @@ def methods(config: Comparison, silo_size: int, truth: Moments) -> dict[str, Met
     def as_one_mixture(key, silos):
         return jax.tree.map(lambda leaf: leaf[None], silos)
 
+    def messages(silos):
+        return jax.vmap(silo_mean, in_axes=(None, 0))(free, silos)
+
     def means(key, silos):
-        return as_one_mixture(key, jax.vmap(silo_mean, in_axes=(None, 0))(free, silos))
+        return as_one_mixture(key, messages(silos))
 
     def with_silos(key, silos):
-        return means(key, silos), silos
+        return messages(silos), silos
 
     def nearness(key, prepared, pool, controls):
-        messages, silos = prepared
-        return Nearness(messages, mixture(epsilon, 4 * r)(key, silos, pool, controls))
+        sent, silos = prepared
+        return Nearness(sent, mixture(epsilon, 4 * r)(key, silos, pool, controls))
 
     def noisy_means(key, silos):
         def message(key, silo):
@@ -241,7 +242,7 @@ def methods(config: Comparison, silo_size: int, truth: Moments) -> dict[str, Met
             by_gradients, all_silos(), as_one_mixture, each=k * size.gradients, once=k * size.moments
         ),
         "tilt": Method(by_tilt, all_silos(), means, once=k * size.means),
-        "near tilt": Method(by_near_tilt, nearness, with_silos, each=k * size.partitions, once=k * size.means),
+        "balanced": Method(balanced(free, n), nearness, with_silos, each=k * size.partitions, once=k * size.means),
         "private tilt": Method(by_private_tilt, all_silos(), noisy_means, once=k * size.means),
         "center matching": Method(center_matching(n), single_silo(), once=size.moments),
         "covariance matching": Method(covariance_matching(n), single_silo(), once=size.moments),

@@ -75,7 +75,7 @@ PRESETS = {
             "random", "center matching", "single silo", "Scheme I", "Scheme II", "tilt", "pooled", "unbiased silo",
         ),
     },
-    "tilts": {"generators": ("mixture", "diffusion"), "methods": ("random", "tilt", "near tilt"), "num_seeds": 5},
+    "tilts": {"generators": ("mixture", "diffusion"), "methods": ("random", "tilt", "balanced"), "num_seeds": 5},
     "diffusion": {
         "generators": ("diffusion",),
         "methods": (

@@ -44,7 +44,7 @@ METHODS = {
     "mixture": PURPLE,
     "pooled": YELLOW,
     "tilt": GREEN,
-    "near tilt": BROWN,
+    "balanced": BROWN,
 }
 THEORY = {"color": "black", "linestyle": (0, (2, 1.5)), "linewidth": 0.8}
 

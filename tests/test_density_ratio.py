@@ -13,14 +13,12 @@ from jaxcollapse.measures import as_moments, stack_padded, uniform_measure
 from jaxcollapse.selectors import SELECTORS
 from jaxcollapse.selectors.density_ratio import (
     Features,
-    Nearness,
     fit_logistic,
     fit_tilt,
     lift,
     log_ratio,
     logistic_ratio,
     moment_ratio,
-    near_ratio,
     quadratic_features,
     shared_features,
     silo_gradient,
@@ -28,7 +26,6 @@ from jaxcollapse.selectors.density_ratio import (
     tilted_ratio,
 )
 from jaxcollapse.targets import fit_target, isotropic_target
-from jaxcollapse.transport.sinkhorn import sinkhorn
 from jaxcollapse.validation import make_controls
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -154,27 +151,6 @@ def test_tilted_pool_has_the_mean_features_of_the_silos(max_norm):
         tilted, wanted = as_moments(pool._replace(weights=jnp.asarray(weight))), as_moments(real)
         assert_allclose(tilted.mean, wanted.mean, atol=1e-5)
         assert_allclose(tilted.covariance, wanted.covariance, atol=1e-5)
-
-
-@pytest.mark.parametrize("strength", [0.0, 1.5])
-def test_near_ratio_has_the_mean_features_of_the_silos_and_favours_low_potentials(strength):
-    silos, pool = problem()
-    features = shared_features(as_moments(silos), pool)
-    messages = jax.vmap(silo_mean, in_axes=(None, 0))(features, silos)
-    real = flat(silos)
-    potentials = sinkhorn(pool, real, 2.0)
-    score = near_ratio(features, strength, 1e-8)(KEY, pool, Nearness(messages, potentials))
-    weight = np.exp(score)
-    found = weight @ np.asarray(quadratic_features(features, pool.points)) / weight.sum()
-    goal = np.average(quadratic_features(features, real.points), axis=0, weights=real.weights)
-    assert_allclose(found, goal, atol=1e-5)
-    # What is not quadratic in the score is the potential's share of it.
-    phi, f = np.asarray(quadratic_features(features, pool.points)), np.asarray(potentials.f)
-    coefficients = np.linalg.lstsq(np.column_stack([phi, f / f.std()]), score, rcond=None)[0]
-    assert_allclose(coefficients[-1], -strength, atol=1e-6)
-    if strength == 0:
-        tilted = tilted_ratio(features, 1e-8)(KEY, pool, messages)
-        assert_allclose(score - score.mean(), tilted - tilted.mean(), atol=1e-6)
 
 
 def test_tilt_minimises_its_objective_where_the_pool_cannot_reach_the_goal():

@@ -18,7 +18,6 @@ from jaxtyping import Array, Float, Int
 from jaxcollapse.base import Data, Measure, Moments, ScoreFn, Target
 from jaxcollapse.measures import as_moments, merge, union
 from jaxcollapse.targets import fit_target
-from jaxcollapse.transport.sinkhorn import Potentials
 
 
 def moment_ratio(ridge: float = 0.0, clip: float = jnp.inf) -> ScoreFn:
@@ -268,6 +267,11 @@ def silo_mean(features: Features, silo: Measure) -> FeatureMean:
     return FeatureMean(silo.weights / jnp.where(mass > 0, mass, 1) @ quadratic_features(features, silo.points), mass)
 
 
+def server_mean(messages: FeatureMean) -> Float[Array, " f"]:
+    r"""Average the features over all silos, :math:`E_Q \phi`, from their messages, stacked [K]."""
+    return messages.mass / messages.mass.sum() @ messages.mean
+
+
 def fit_tilt(
     features: Features,
     goal: Float[Array, " f"],
@@ -318,51 +322,7 @@ def tilted_ratio(features: Features, regularisation: float = 1e-3, clip: float =
     """
 
     def score(key, pool: Measure, reference: FeatureMean) -> Float[Array, " n"]:
-        goal = reference.mass / reference.mass.sum() @ reference.mean
-        return jnp.clip(log_ratio(fit_tilt(features, goal, pool, regularisation), pool.points), -clip, clip)
-
-    return score
-
-
-class Nearness(NamedTuple):
-    """The reference of `near_ratio`.
-
-    Attributes:
-        messages: of the silos, stacked [K].
-        potentials: of the pool towards their mixture, f of shape [n].
-    """
-
-    messages: FeatureMean
-    potentials: Potentials
-
-
-def near_ratio(features: Features, strength: float = 2.0, regularisation: float = 1e-3) -> ScoreFn:
-    r"""Favour candidates near the silos' data, and tilt what is favoured to the silos' mean features.
-
-    .. math:: U(x_i) = \beta s_i + \theta' \phi(x_i), \qquad s_i = (\bar f - f_i) / \operatorname{sd} f,
-
-    with f the transport potentials towards the mixture, and :math:`\theta` the tilt of `fit_tilt` for the pool with
-    masses :math:`a_i e^{\beta s_i}`. The potential alone trims the outskirts of the data, and the variance with them;
-    the tilt alone is blind to all but two moments. Together the kept candidates have the mixture's moments, and of
-    those that could, the nearer ones are kept. Derived here.
-
-    The reference is a `Nearness`, [r = 1]: one message of each silo, and what `mixture` shows.
-
-    Args:
-        features: the same as in the messages.
-        strength: :math:`\beta`; at zero this is `tilted_ratio`.
-        regularisation: as in `fit_tilt`.
-    """
-
-    def score(key, pool: Measure, reference: Nearness) -> Float[Array, " n"]:
-        (mean, mass), f = reference.messages, reference.potentials.f
-        about = as_moments(Measure(f[:, None], pool.weights))
-        spread = jnp.sqrt(about.covariance[0, 0])
-        near = strength * (about.mean - f) / jnp.where(spread > 0, spread, 1)
-        favoured = jnp.exp(near - jnp.max(near, where=pool.weights > 0, initial=-jnp.inf))
-        tilt = fit_tilt(
-            features, mass / mass.sum() @ mean, pool._replace(weights=pool.weights * favoured), regularisation
-        )
-        return near + log_ratio(tilt, pool.points)
+        fitted = fit_tilt(features, server_mean(reference), pool, regularisation)
+        return jnp.clip(log_ratio(fitted, pool.points), -clip, clip)
 
     return score

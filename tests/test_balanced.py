@@ -1,0 +1,96 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conformance import DIM, POOL, check_selector, measure, points
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import optimize, special
+
+from jaxcollapse.base import Measure
+from jaxcollapse.measures import as_moments, uniform_measure
+from jaxcollapse.selectors.balanced import Nearness, balanced, inclusion_logits
+from jaxcollapse.selectors.density_ratio import Features, quadratic_features, silo_mean
+from jaxcollapse.targets import fit_target, isotropic_target
+from jaxcollapse.transport.sinkhorn import sinkhorn
+from jaxcollapse.validation import make_controls
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+NUM_KEPT = 50
+
+
+def problem(seed=0, size=200, dim=2):
+    """Draw features of candidates, their nearness, and the mean features of a narrower population elsewhere."""
+    rng = np.random.default_rng(seed)
+    real, pool = 0.8 * rng.standard_normal((500, dim)) + 0.2, rng.standard_normal((size, dim))
+    real, pool = uniform_measure(jnp.asarray(real)), jnp.asarray(pool)
+    features = Features(fit_target(as_moments(real)), jnp.inf)
+    phi, goal = quadratic_features(features, pool), silo_mean(features, real).mean
+    return phi, goal, jnp.asarray(rng.standard_normal(size)), real, pool, features
+
+
+@pytest.mark.parametrize("strength", [0.0, 4.0])
+def test_probabilities_have_the_mean_features_and_sum_to_the_number_kept(strength):
+    phi, goal, near, *_ = problem()
+    p = special.expit(inclusion_logits(phi, goal, strength * near, jnp.ones(200), NUM_KEPT, 1e-8))
+    assert_allclose(p @ phi / NUM_KEPT, goal, atol=1e-6)
+    assert_allclose(p.sum(), NUM_KEPT, rtol=1e-6)
+
+
+def test_log_odds_minimise_the_objective_where_no_choice_reaches_the_goal():
+    phi, _, near, *_ = problem(1)
+    mass = jnp.asarray(np.arange(200) < 150, float)
+    goal = jnp.asarray(np.append(1, np.random.default_rng(2).standard_normal(phi.shape[1] - 1)))
+    found = inclusion_logits(phi, goal, near, mass, NUM_KEPT, 0.1, 50)
+
+    def objective(theta):
+        entropy = mass @ np.logaddexp(0, near + phi @ theta) / NUM_KEPT
+        return entropy - theta @ goal + 0.05 * theta[1:] @ theta[1:]
+
+    expected = optimize.minimize(objective, np.zeros(len(goal)), tol=1e-10).x
+    assert_allclose(found, near + phi @ expected, atol=1e-4)
+
+
+def test_strong_preference_comes_near_the_linear_program():
+    phi, goal, near, *_ = problem(3)
+    program = optimize.linprog(-near, A_eq=phi.T / NUM_KEPT, b_eq=goal, bounds=(0, 1))
+    for strength in (2.0, 20.0):
+        p = special.expit(inclusion_logits(phi, goal, strength * near, jnp.ones(200), NUM_KEPT, 1e-9, 100))
+        entropy = special.entr(p).sum() + special.entr(1 - p).sum()
+        # What p maximises, entropy and all, is at least that of the program's solution, whose entropy is not negative.
+        assert -program.fun - entropy / strength <= p @ near + 1e-5
+        assert p @ near <= -program.fun + 1e-5
+
+
+def references(features, pool, real):
+    """Make what two silos and the exchange of potentials show."""
+    silos = [uniform_measure(real.points[part]) for part in (slice(100), slice(100, None))]
+    messages = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(silo_mean(features, silo) for silo in silos))
+    return Nearness(messages, jax.tree.map(lambda leaf: leaf[None], sinkhorn(pool, real, 1.0)))
+
+
+def test_kept_with_these_probabilities():
+    phi, _, _, real, x, features = problem(4)
+    pool = Measure(x, jnp.asarray(np.arange(200) < 180, float))
+    shown = references(features, pool, real)
+    select = jax.jit(balanced(features, NUM_KEPT, 2.0, 1e-8))
+    keys, controls = jax.random.split(jax.random.key(0), 2000), make_controls(NUM_KEPT, NUM_KEPT / 180)
+    kept = np.asarray(jax.vmap(select, in_axes=(0, None, None, None))(keys, pool, shown, controls))
+    assert_array_equal(kept.sum(axis=1), NUM_KEPT)
+    assert set(np.unique(kept)) == {0, 1}
+    f, mass = np.asarray(shown.potentials.f[0]), np.asarray(pool.weights)
+    near = (np.average(f, weights=mass) - f) / np.sqrt(np.cov(f, aweights=mass, ddof=0))
+    goal = np.average(np.asarray(quadratic_features(features, real.points)), axis=0)
+    logits = inclusion_logits(phi, jnp.asarray(goal), jnp.asarray(2 * near), pool.weights, NUM_KEPT, 1e-8)
+    p = special.expit(np.asarray(logits)) * mass
+    error = np.sqrt(p * (1 - p) / len(keys)) + 1e-6
+    z = (kept.mean(axis=0) - p) / error
+    assert abs(z).max() < 5
+    means = kept @ np.asarray(phi) / NUM_KEPT
+    assert (abs(means.mean(axis=0) - goal) < 4 * means.std(axis=0) / np.sqrt(len(keys)) + 1e-6).all()
+
+
+def test_keeps_to_the_rules_of_selectors():
+    features = Features(isotropic_target(jnp.zeros(DIM)), jnp.inf)
+    shown = references(features, measure(), uniform_measure(points(1, 150)))
+    check_selector(balanced(features, POOL), shown, deterministic=False)
