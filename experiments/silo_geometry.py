@@ -50,7 +50,7 @@ class Config(ImageComparison):
     """Shares of the candidates that selection keeps."""
     dials: tuple[str, ...] = DIALS
     """What else is varied, one at a time: silos, real images in all of them, iterations of the generator's fits."""
-    of_num_silos: tuple[int, ...] = (5, 10, 20)
+    of_num_silos: tuple[int, ...] = (10, 20, 40)
     """Silos K."""
     of_num_train: tuple[int, ...] = (200, 500, 1000)
     """Real images in all silos together."""
@@ -129,16 +129,21 @@ def settings(config: Config) -> Iterator[tuple[Config, tuple[int, ...], tuple[fl
 
 
 def compare(
-    config: Config, parts: Parts, classes: tuple[int, ...], budgets: tuple[float, ...], label: str
+    config: Config,
+    parts: Parts,
+    images: Images,
+    silos: Measure,
+    classes: tuple[int, ...],
+    budgets: tuple[float, ...],
+    label: str,
 ) -> xr.Dataset:
     """Run random selection and every method for all classes and budgets; scores of the last generation."""
-    config = dataclasses.replace(config, budget=min(budgets))
-    (images, labels, _), seeds = problem(config, parts), np.arange(config.num_seeds)
+    config, seeds = dataclasses.replace(config, budget=min(budgets)), np.arange(config.num_seeds)
     keys = lane_keys(config.key, seeds)
     models = parts.once(f"first {label}", partial(first_models, config, images, config.generator), keys)
     axes = {
         "seed": (keys, models, seeds),
-        "classes": deal_all(config, images, labels, classes),
+        "classes": silos,
         "budget": jnp.asarray([round(config.num_kept / budget) for budget in budgets], jnp.int32),
     }
     coords = {"seed": seeds, "classes": list(classes), "budget": list(budgets)}
@@ -164,10 +169,14 @@ def run(config: Config, parts: Parts) -> Output:
         check_budget(budget)
     check_range("classes", min(config.classes), low=1)
     check_range("budgets", len(config.budgets), low=1)
-    tables = []
+    prepared = []
     for setting, classes, budgets in settings(config):
+        images, labels, _ = problem(setting, parts)
+        prepared.append((setting, images, deal_all(setting, images, labels, classes), classes, budgets))
+    tables = []
+    for setting, *given in prepared:
         values = {dial: getattr(setting, dial) for dial in DIALS}
-        arrays = compare(setting, parts, classes, budgets, "-".join(map(str, values.values())))
+        arrays = compare(setting, parts, *given, "-".join(map(str, values.values())))
         tables.append(arrays.to_dataframe().reset_index().assign(**values))
     table = pd.concat(tables, ignore_index=True)
     columns = ["classes", "budget", *DIALS, "method", "seed"]

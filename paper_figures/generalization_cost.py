@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from paper_figures import style
 
@@ -33,6 +34,9 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     a = np.array([table.allowed.min(), table.allowed.max()])
     middle.plot(a, a, color="grey", linewidth=0.8, label="bound")
     middle.set(xscale="log", xlabel="bound: steepest loss times $W_2$ (nats)", ylabel="excess risk (nats)")
+    middle.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    middle.xaxis.set_major_formatter("{x:g}")
+    middle.minorticks_off()
     middle.set_yscale("symlog", linthresh=1)
     middle.legend(loc="upper left")
     right.axhline(real.accuracy.iloc[0], color="grey", linestyle=":", linewidth=0.8, label="real images")
