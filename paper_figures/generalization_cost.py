@@ -25,9 +25,6 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     line = scipy.stats.linregress(table.entropic_w, table.excess)
     w = np.array([table.entropic_w.min(), table.entropic_w.max()])
     left.plot(w, line.intercept + line.slope * w, label=f"slope {line.slope:.2g}", **style.THEORY)
-    left.plot(
-        w, table.slope.min() * w, color="grey", linewidth=0.8, label=f"least steepest loss, {table.slope.min():.2g}"
-    )
     left.set_ylim(min(table.excess.min(), 0) - 0.1, 1.15 * table.excess.max())
     left.set(xlabel="entropic $W_2$, kept to real images", ylabel="excess risk on real images (nats)")
     left.legend(loc="upper left")
