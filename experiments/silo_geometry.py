@@ -31,7 +31,7 @@ from jaxcollapse.sweep import Trajectory
 from jaxcollapse.validation import check_budget, check_names, check_range
 
 NAME = "silo_geometry"
-ALPHA, MIN_SIZE = 0.1, 2
+MIN_SIZE = 2
 RECORDED = ("frechet", "precision", "recall")
 DIALS = ("num_silos", "num_train", "num_iterations")
 
@@ -45,7 +45,9 @@ class Config(ImageComparison):
     generator: str = "mixture"
     """Generator."""
     classes: tuple[int, ...] = (1, 2, 5, 10)
-    """Classes C of a silo, in ExDir(C, 0.1)."""
+    """Classes C of a silo, in ExDir(C, alpha)."""
+    alpha: float = 0.1
+    """Evenness of the shares that silos of one class have of it."""
     budgets: tuple[float, ...] = (0.5, 0.25, 0.1)
     """Shares of the candidates that selection keeps."""
     dials: tuple[str, ...] = DIALS
@@ -90,14 +92,14 @@ PRESETS = {
 }  # fmt: skip
 
 
-def exdir(classes: int) -> Split:
+def exdir(classes: int, alpha: float) -> Split:
     """Make the division in which each silo holds some classes."""
-    return lambda seed, labels, num_silos: exdir_split(seed, labels, num_silos, classes, ALPHA, MIN_SIZE)
+    return lambda seed, labels, num_silos: exdir_split(seed, labels, num_silos, classes, alpha, MIN_SIZE)
 
 
 def deal_all(config: Config, images: Images, labels: np.ndarray, classes: tuple[int, ...]) -> Measure:
     """Divide the images by each number of classes, [C, seed, K, m, d]."""
-    every = [exdir(c) for c in classes]
+    every = [exdir(c, config.alpha) for c in classes]
 
     def split(seed, labels, num_silos):
         return every[seed // config.num_seeds](seed % config.num_seeds, labels, num_silos)
@@ -122,10 +124,12 @@ def settings(config: Config) -> Iterator[tuple[Config, tuple[int, ...], tuple[fl
     """List what is simulated: the map of classes and budgets, then each dial at the first class and middle budget."""
     yield config, config.classes, config.budgets
     middle = config.budgets[len(config.budgets) // 2]
+    # Silos that share their one class share it evenly: at an alpha of 0.1 some would hold less than two images.
+    even = dataclasses.replace(config, alpha=1.0)
     for dial in config.dials:
         for value in getattr(config, f"of_{dial}"):
             if value != getattr(config, dial):
-                yield dataclasses.replace(config, **{dial: value}), config.classes[:1], (middle,)
+                yield dataclasses.replace(even, **{dial: value}), config.classes[:1], (middle,)
 
 
 def compare(
@@ -167,6 +171,7 @@ def run(config: Config, parts: Parts) -> Output:
     check_names("dials", config.dials, DIALS)
     for budget in config.budgets:
         check_budget(budget)
+    check_range("alpha", config.alpha, low=1e-3)
     check_range("classes", min(config.classes), low=1)
     check_range("budgets", len(config.budgets), low=1)
     prepared = []
