@@ -43,7 +43,7 @@ figures: $(READY) ## Run every experiment at small scale and draw its figures (t
 
 paper: $(READY) ## The same at full scale, into paper_figures/figures
 	$(call reproduce,paper,results/paper,paper_figures/figures)
-	@set -e; for p in splits diffusion tilts; do \
+	@set -e; for p in splits diffusion tilts unet; do \
 		$(BIN)/python -m experiments.siloed_images --preset $$p --out results/paper/$$p --overwrite; \
 		$(BIN)/python -m paper_figures --results results/paper/$$p --out paper_figures/figures/$$p; \
 	done

@@ -35,7 +35,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                 some = cell[better == sign]
                 axes.errorbar(
                     some.difference_mean, some.method.map(position), xerr=some.difference_half, fmt="o", color=colour,
-                    markersize=2, linewidth=0.8,
+                    markersize=2, linewidth=0.8, clip_on=False,
                 )  # fmt: skip
             axes.axvline(0, color="black", linewidth=0.6)
         line[0].set_xscale("symlog", linthresh=0.3)
