@@ -25,6 +25,8 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         len(rows), len(QUANTITIES), figsize=(style.PAGE, 0.5 + max(0.9, 0.125 * len(methods)) * len(rows)),
         layout="constrained", sharex="col", sharey=True, squeeze=False,
     )  # fmt: skip
+    distance = table[table.score == "frechet"].difference_mean
+    low, high = distance.min(), distance.max()
     position = {method: -i for i, method in enumerate(methods)}
     for line, (split, generator) in zip(panels, rows, strict=True):
         for axes, quantity in zip(line, QUANTITIES, strict=True):
@@ -35,11 +37,12 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                 some = cell[better == sign]
                 axes.errorbar(
                     some.difference_mean, some.method.map(position), xerr=some.difference_half, fmt="o", color=colour,
-                    markersize=2, linewidth=0.8, clip_on=False,
+                    markersize=2, linewidth=0.8,
                 )  # fmt: skip
             axes.axvline(0, color="black", linewidth=0.6)
         line[0].set_xscale("symlog", linthresh=0.3)
         line[0].set_xticks([-1, 0, 1, 10])
+        line[0].set_xlim(min(-1, 1.5 * low), max(10, 1.5 * high))
         line[0].set_ylabel(f"{split}\n{generator}")
         line[0].set_yticks(list(position.values()), list(position), fontsize=5.5)
         line[0].set_ylim(0.6 - len(methods), 0.6)
