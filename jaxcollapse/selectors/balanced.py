@@ -59,7 +59,8 @@ def inclusion_logits(
         offset: o.
         mass: w, zero for padding.
         num_kept: n, less than the mass.
-        regularisation: :math:`\lambda`, which keeps :math:`\theta` finite where no choice reaches the goal.
+        regularisation: :math:`\lambda`; equivalently, instead of a constraint, a penalty of :math:`n / 2 \lambda` times
+            the squared distance from the goal.
         num_iterations: Newton steps.
     """
     lengths = jnp.append(2.0 ** -jnp.arange(12.0), 0).astype(phi.dtype)
@@ -82,7 +83,7 @@ def inclusion_logits(
     return offset + phi @ theta
 
 
-def balanced(features: Features, max_kept: int, strength: float = 2.0, regularisation: float = 1e-3) -> SelectFn:
+def balanced(features: Features, max_kept: int, strength: float = 2.0, regularisation: float = 0.3) -> SelectFn:
     r"""Keep n candidates near the silos' data, with the silos' mean features.
 
     Candidates are kept with the probabilities above, n at a time, by Pareto sampling [rosen1997]_: the n highest of log
