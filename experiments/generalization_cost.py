@@ -31,6 +31,7 @@ from experiments.image_silos import (
     simulation,
     warnings,
 )
+from jaxcollapse.analysis import seed_interval
 from jaxcollapse.base import Measure
 from jaxcollapse.classifier import Classifier, accuracy, fit_classifier, log_probabilities, risk
 from jaxcollapse.measures import as_moments, uniform_measure
@@ -156,14 +157,15 @@ def run(config: Config, parts: Parts) -> Output:
 
 
 def judge(table: pd.DataFrame) -> dict[str, float]:
-    """Say which distance goes with the risk, how steeply, and how much of the bound is used."""
-    excess = table.risk - table.kept_risk
+    """Say which distance goes with the risk, how steeply (with its interval), and how much of the bound is used."""
+    table = table.assign(excess=table.risk - table.kept_risk)
     ranks = {f"rank_correlation_{p}": scipy.stats.spearmanr(table.risk, table[p]).statistic for p in PREDICTORS}
-    line = scipy.stats.linregress(table.entropic_w, excess)
+    slopes = [scipy.stats.linregress(seed.entropic_w, seed.excess).slope for _, seed in table.groupby("seed")]
+    slope, low, _ = seed_interval(np.asarray(slopes))
     return ranks | {
-        "slope_of_excess_risk": line.slope,
-        "slope_error": line.stderr,
-        "largest_share_of_bound": (excess / (table.slope * table.entropic_w)).max(),
+        "slope_of_excess_risk": float(slope),
+        "slope_half": float(slope - low),
+        "largest_share_of_bound": (table.excess / (table.slope * table.entropic_w)).max(),
         "mean_steepest_loss": table.slope.mean(),
     }
 
