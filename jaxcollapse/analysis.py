@@ -61,4 +61,4 @@ def seed_interval(values: ArrayLike, axis: int = 0, level: float = 0.95) -> Inte
 def standard_error(values: ArrayLike, axis: int = 0) -> NDArray[np.float64]:
     r"""Estimate the standard error :math:`s / \sqrt k` of a mean over k seeds."""
     values = np.asarray(values, float)
-    return values.std(axis, ddof=1) / np.sqrt(values.shape[axis])
+    return np.asarray(values.std(axis, ddof=1) / np.sqrt(values.shape[axis]))

@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments import image_silos, silo_geometry, siloed_images
 from experiments.common import Parts
-from experiments.generalization_cost import divergence, steepest
+from experiments.generalization_cost import divergence, judge, steepest
 from experiments.image_silos import SPLITS, deal, problem
 from experiments.methods import Comparison, methods
 from experiments.siloed_images import PRESETS, Config, grid, summarise
@@ -153,6 +153,30 @@ def test_steepest_loss_is_that_of_finite_differences():
         steps = 1e-6 * np.eye(2)
         slopes = [(loss(x + step) - loss(x - step)) / 2e-6 for step in steps]
         assert_allclose(steepest(h, g, x), np.sqrt(np.sum(np.square(slopes), axis=0)).max(), rtol=1e-5)
+
+
+def test_slope_and_share_of_the_bound_are_those_of_the_table():
+    rng = np.random.default_rng(4)
+    table = pd.DataFrame({"seed": np.repeat([0, 1, 2], 10), "entropic_w": rng.uniform(1, 2, 30), "slope": 8.0})
+    table = table.assign(sliced_w=-table.entropic_w, frechet=table.entropic_w**2, kept_risk=rng.uniform(0, 1, 30))
+    steepness = np.repeat([1.0, 2.0, 3.0], 10)
+    found = judge(table.assign(risk=table.kept_risk + steepness * table.entropic_w))
+    assert_allclose(found["slope_of_excess_risk"], 2)
+    assert_allclose(found["slope_half"], 4.302653 / np.sqrt(3), rtol=1e-6)
+    assert_allclose(found["largest_share_of_bound"], 3 / 8)
+    assert_allclose(found["rank_correlation_sliced_w"], -found["rank_correlation_entropic_w"])
+
+
+def test_each_dial_turns_alone_where_silos_hold_one_class():
+    config = silo_geometry.Config()
+    (first, classes, budgets), *others = silo_geometry.settings(config)
+    assert (first, classes, budgets) == (config, config.classes, config.budgets)
+    assert len(others) == 6
+    for setting, classes, budgets in others:
+        assert (classes, budgets) == ((1,), (0.25,))
+        turned = [dial for dial in silo_geometry.DIALS if getattr(setting, dial) != getattr(config, dial)]
+        assert len(turned) == 1
+        assert getattr(setting, turned[0]) in getattr(config, f"of_{turned[0]}")
 
 
 def test_geometry_deals_each_number_of_classes(digits):
