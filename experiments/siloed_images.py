@@ -75,7 +75,6 @@ PRESETS = {
             "random", "center matching", "single silo", "Scheme I", "Scheme II", "tilt", "pooled", "unbiased silo",
         ),
     },
-    # Another key than the one on which the strengths of balanced selection were chosen.
     "tilts": {
         "generators": ("mixture", "diffusion"), "methods": ("random", "tilt", "balanced"), "num_seeds": 8, "key": 1,
     },

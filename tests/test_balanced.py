@@ -73,14 +73,15 @@ def test_kept_with_these_probabilities():
     phi, _, _, real, x, features = problem(4)
     pool = Measure(x, jnp.asarray(np.arange(200) < 180, float))
     shown = references(features, pool, real)
-    select = jax.jit(balanced(features, NUM_KEPT, 2.0, 1e-8))
+    select = jax.jit(balanced(features, NUM_KEPT, 2.0, 0.7, 1e-8))
     keys, controls = jax.random.split(jax.random.key(0), 2000), make_controls(NUM_KEPT, NUM_KEPT / 180)
     kept = np.asarray(jax.vmap(select, in_axes=(0, None, None, None))(keys, pool, shown, controls))
     assert_array_equal(kept.sum(axis=1), NUM_KEPT)
     assert set(np.unique(kept)) == {0, 1}
     f, mass = np.asarray(shown.potentials.f[0]), np.asarray(pool.weights)
     near = (np.average(f, weights=mass) - f) / np.sqrt(np.cov(f, aweights=mass, ddof=0))
-    goal = np.average(np.asarray(quadratic_features(features, real.points)), axis=0)
+    means = [np.average(np.asarray(quadratic_features(features, m.points)), 0, m.weights) for m in (real, pool)]
+    goal = 0.7 * means[0] + 0.3 * means[1]
     logits = inclusion_logits(phi, jnp.asarray(goal), jnp.asarray(2 * near), pool.weights, NUM_KEPT, 1e-8)
     p = special.expit(np.asarray(logits)) * mass
     error = np.sqrt(p * (1 - p) / len(keys)) + 1e-6

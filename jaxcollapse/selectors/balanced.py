@@ -1,9 +1,9 @@
-r"""Balanced selection [deville2004]_: the kept set has the silos' mean features and, for that, lies near their data.
+r"""Balanced selection [deville2004]_: the kept set has given mean features and, for that, lies near the silos' data.
 
 Candidate i has a standardised nearness :math:`s_i`, and is kept with the probability :math:`p_i` of
 
 .. math:: \max_p \; \sum_i H(p_i) + \beta \sum_i p_i s_i
-          \quad \text{so that} \quad \sum_i p_i = n, \quad \tfrac1n \sum_i p_i \phi(x_i) = E_Q \phi,
+          \quad \text{so that} \quad \sum_i p_i = n, \quad \tfrac1n \sum_i p_i \phi(x_i) = g,
 
 with H the entropy of a coin. Lagrange's multipliers make them :math:`p_i = \sigma(\beta s_i + \theta' \phi(x_i))`. At
 :math:`\beta = 0` nothing but the moments is asked for; as :math:`\beta \to \infty` it becomes the linear program that
@@ -83,18 +83,24 @@ def inclusion_logits(
     return offset + phi @ theta
 
 
-def balanced(features: Features, max_kept: int, strength: float = 2.0, regularisation: float = 0.3) -> SelectFn:
-    r"""Keep n candidates near the silos' data, with the silos' mean features.
+def balanced(
+    features: Features, max_kept: int, strength: float = 2.0, pull: float = 0.25, regularisation: float = 1e-3
+) -> SelectFn:
+    r"""Keep n candidates near the silos' data, with mean features between those of the pool and of the silos.
+
+    .. math:: g = (1 - \gamma) E_P \phi + \gamma E_Q \phi.
 
     Candidates are kept with the probabilities above, n at a time, by Pareto sampling [rosen1997]_: the n highest of log
     odds plus logistic noise. Nearness is :math:`s_i = (\bar f - f_i) / \operatorname{sd} f`, with f the transport
     potentials towards the silos' mixture. The potential alone trims the outskirts of the data, and the variance with
-    them; moments alone see nothing else. The reference is a `Nearness`.
+    them; here it never costs variance, and what the pool lacks comes back generation by generation, by :math:`\gamma`
+    of the rest. The reference is a `Nearness`.
 
     Args:
         features: the same as in the messages.
         max_kept: static bound on `controls.num_kept`.
         strength: :math:`\beta`.
+        pull: :math:`\gamma`. Precision wants little of it where the generator's samples are too narrow.
         regularisation: as in `inclusion_logits`.
     """
 
@@ -104,7 +110,7 @@ def balanced(features: Features, max_kept: int, strength: float = 2.0, regularis
         spread = jnp.sqrt(about.covariance[0, 0])
         near = (about.mean - f) / jnp.where(spread > 0, spread, 1)
         phi, num_kept = quadratic_features(features, pool.points), controls.num_kept.astype(pool.points.dtype)
-        goal = server_mean(references.messages)
+        goal = pull * server_mean(references.messages) + (1 - pull) * (pool.weights @ phi) / pool.weights.sum()
         logits = inclusion_logits(phi, goal, strength * near, pool.weights, num_kept, regularisation)
         noise = jax.random.logistic(key, logits.shape, logits.dtype)
         return keep_highest(logits + noise, pool, controls.num_kept, max_kept)
