@@ -42,7 +42,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             axes.axvline(0, color="black", linewidth=0.6)
         line[0].set_xscale("symlog", linthresh=0.3)
         line[0].set_xticks([-1, 0, 1, 10])
-        line[0].set_xlim(min(-1, 1.5 * low), max(10, 1.5 * high))
+        line[0].set_xlim(min(-1, 1.5 * low), max(1, 1.5 * high))
         line[0].set_ylabel(f"{split}\n{generator}")
         line[0].set_yticks(list(position.values()), list(position), fontsize=5.5)
         line[0].set_ylim(0.6 - len(methods), 0.6)
