@@ -47,7 +47,7 @@ class Config(ImageComparison):
     classes: tuple[int, ...] = (1, 2, 5, 10)
     """Classes C of a silo, in ExDir(C, alpha)."""
     alpha: float = 0.1
-    """Evenness of the shares that silos of one class have of it."""
+    """Evenness of the shares that silos of one class have of it; along the dials it is one."""
     budgets: tuple[float, ...] = (0.5, 0.25, 0.1)
     """Shares of the candidates that selection keeps."""
     dials: tuple[str, ...] = DIALS
@@ -57,7 +57,7 @@ class Config(ImageComparison):
     of_num_train: tuple[int, ...] = (200, 500, 1000)
     """Real images in all silos together."""
     of_num_iterations: tuple[int, ...] = (1, 4, 20)
-    """Iterations of expectation maximisation in each fit: few make poor candidates."""
+    """Iterations of expectation maximisation in each fit, which starts from the last model."""
     num_train: int = 500
     """Real images in the silos."""
     num_kept: int = 300

@@ -93,11 +93,11 @@ def balanced(
     Candidates are kept with the probabilities above, n at a time, by Pareto sampling [rosen1997]_: the n highest of log
     odds plus logistic noise. Nearness is :math:`s_i = (\bar f - f_i) / \operatorname{sd} f`, with f the transport
     potentials towards the silos' mixture. The potential alone trims the outskirts of the data, and the variance with
-    them; here it never costs variance, and what the pool lacks comes back generation by generation, by :math:`\gamma`
-    of the rest. The reference is a `Nearness`.
+    them; here the variance stays between the pool's and the silos', and what the pool lacks comes back generation by
+    generation, by :math:`\gamma` of the rest. The reference is a `Nearness`.
 
     Args:
-        features: the same as in the messages.
+        features: the same as in the messages, without a bound, so that the first is one.
         max_kept: static bound on `controls.num_kept`.
         strength: :math:`\beta`.
         pull: :math:`\gamma`. Precision wants little of it where the generator's samples are too narrow.
