@@ -59,14 +59,11 @@ lint: $(READY) ## Check style, format and types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(READY) ## Time the hot paths
-	$(BIN)/python -m experiments.benchmark
-	$(BIN)/python -m experiments.benchmark_transport
-	$(BIN)/python -m experiments.benchmark_mixture
-	$(BIN)/python -m experiments.benchmark_images
+	@set -e; for b in recursion transport mixture images; do $(BIN)/python -m benchmarks.$$b; done
 
 canary: $(if $(filter $(BIN)/python,$(PYTHON)),$(READY)) ## Check a jax before its numbers are believed (PYTHON=... has it installed)
 	$(PYTHON) -m pytest tests/test_canary.py
 
 clean: ## Remove all that can be made again in minutes; results/paper stays
 	rm -rf .venv .cache .pytest_cache .ruff_cache build *.egg-info results/quick figures/quick
-	find jaxcollapse experiments paper_figures tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find jaxcollapse experiments benchmarks paper_figures tests -name __pycache__ -type d -prune -exec rm -rf {} +

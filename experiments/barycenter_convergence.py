@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
-from experiments.common import Output, Parts, Settings, exact_distance, main, squared_distances
+from experiments.common import Output, Runner, Settings, exact_distance, main
+from jaxcollapse.checks import check_range
+from jaxcollapse.exchanges import barycenter, rounds
 from jaxcollapse.measures import as_moments, uniform_measure, union
-from jaxcollapse.references.barycenter import Exchange, wasserstein_barycenter
 from jaxcollapse.transport.bures import bures_barycenter, bures_distance
-from jaxcollapse.validation import check_range
 
 NAME = "barycenter_convergence"
 
@@ -47,7 +48,7 @@ PRESETS = {
 
 def problem(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw the silos [K, m, d] and two initial supports [2, m, d]."""
-    rng = np.random.default_rng([config.key, seed])
+    rng = np.random.default_rng([config.seed, seed])
     shape = (config.num_silos, config.num_points, config.dim)
     roots = rng.standard_normal((config.num_silos, config.dim, config.dim)) + np.eye(config.dim)
     silos = 2 * rng.standard_normal((config.num_silos, 1, config.dim)) + rng.standard_normal(shape) @ roots
@@ -57,7 +58,7 @@ def problem(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def central_barycenter(silos: np.ndarray, support: np.ndarray, num_steps: int = 100) -> np.ndarray:
     """Move each point to the mean of the points assigned to it until nothing changes: all data in one place."""
     for _ in range(num_steps):
-        images = [silo[linear_sum_assignment(squared_distances(support, silo))[1]] for silo in silos]
+        images = [silo[linear_sum_assignment(cdist(support, silo, "sqeuclidean"))[1]] for silo in silos]
         moved = np.mean(images, axis=0)
         if np.allclose(moved, support):
             break
@@ -65,7 +66,7 @@ def central_barycenter(silos: np.ndarray, support: np.ndarray, num_steps: int = 
     return support
 
 
-def run(config: Config, parts: Parts) -> Output:
+def run(config: Config, runner: Runner) -> Output:
     """Follow the exchange at every epsilon, step and seed."""
     check_range("num_silos", config.num_silos, low=1)
     check_range("num_points", config.num_points, low=config.dim + 1)
@@ -76,19 +77,19 @@ def run(config: Config, parts: Parts) -> Output:
 
     @jax.jit
     def exchange(silos, support, epsilon, step):
-        parts_moments = jax.vmap(as_moments)(uniform_measure(silos))
-        unit = 2 * jnp.trace(union(parts_moments).covariance)
-        agreed = Exchange(epsilon * unit, step)
-        _, supports = wasserstein_barycenter(uniform_measure(silos), support, agreed, config.num_rounds)
-        supports = jnp.concatenate([support[None], supports])
-        fixed_point, _ = bures_barycenter(parts_moments, jnp.full(config.num_silos, 1 / config.num_silos), 50)
-        moments = jax.vmap(as_moments)(uniform_measure(supports))
-        distances = jax.vmap(bures_distance, in_axes=(0, None))(moments, fixed_point)
+        silos = uniform_measure(silos)
+        moments = as_moments(silos)
+        unit = 2 * jnp.trace(union(moments).covariance)
+        agreed = barycenter(support, epsilon * unit, step, num_rounds=config.num_rounds)
+        supports = jnp.concatenate([support[None], rounds(agreed, jax.random.key(0), None, silos)])
+        fixed_point, _ = bures_barycenter(moments, jnp.full(config.num_silos, 1 / config.num_silos), 50)
+        found = as_moments(uniform_measure(supports))
+        distances = jax.vmap(bures_distance, in_axes=(0, None))(found, fixed_point)
         return supports, distances, jnp.sqrt(jnp.trace(fixed_point.covariance))
 
     rows = []
     labels = [(s, e, t) for s in range(config.num_seeds) for e in config.epsilons for t in config.steps]
-    for seed, epsilon, step in parts.track("exchanges", labels):
+    for seed, epsilon, step in runner.track("exchanges", labels):
         silos, (start, other) = problem(config, seed)
         arguments = (silos, start, epsilon, step)
         supports, to_gaussian, unit = map(np.asarray, exchange(*map(jnp.float32, arguments)))

@@ -10,14 +10,15 @@ import pandas as pd
 import scipy.sparse
 import xarray as xr
 from scipy.optimize import linprog
+from scipy.spatial.distance import cdist
 
-from experiments.common import Output, Parts, Settings, main, squared_distances
+from experiments.common import Output, Runner, Settings, main
+from jaxcollapse.checks import check_range
+from jaxcollapse.exchanges import carry_out, geodesic
 from jaxcollapse.measures import uniform_measure
-from jaxcollapse.references.barycenter import Exchange
-from jaxcollapse.references.geodesic import interpolating_measure
-from jaxcollapse.selectors import calibrated_gradient
+from jaxcollapse.scores import calibrated_gradient
 from jaxcollapse.transport.sinkhorn import mean_cost, sinkhorn
-from jaxcollapse.validation import check_range
+from jaxcollapse.tree import expand
 
 NAME = "calibrated_gradient"
 
@@ -59,7 +60,7 @@ PRESETS = {
 
 def problem(config: Config) -> tuple[np.ndarray, np.ndarray]:
     """Draw a pool with a few candidates far out, and a silo of another place and shape."""
-    rng = np.random.default_rng(config.key)
+    rng = np.random.default_rng(config.seed)
     pool = rng.standard_normal((config.num_candidates, config.dim))
     pool[: config.num_candidates // 10] *= config.outlier
     silo = 1 + rng.standard_normal((config.num_reference, config.dim)) * np.linspace(0.5, 1.5, config.dim)
@@ -76,9 +77,9 @@ def exact_cost(cost: np.ndarray, source: np.ndarray, target: np.ndarray) -> floa
     return linprog(cost.ravel(), A_eq=constraints, b_eq=masses, method="highs").fun
 
 
-def finite_differences(config: Config, parts: Parts, pool: np.ndarray, silo: np.ndarray) -> pd.DataFrame:
+def finite_differences(config: Config, runner: Runner, pool: np.ndarray, silo: np.ndarray) -> pd.DataFrame:
     """Move mass to one candidate from all others and back, and divide the change of the cost."""
-    cost = squared_distances(pool, silo)
+    cost = cdist(pool, silo, "sqeuclidean")
     n, m = cost.shape
     target, one = np.full(m, 1 / m), 1 / n
 
@@ -89,38 +90,36 @@ def finite_differences(config: Config, parts: Parts, pool: np.ndarray, silo: np.
 
     probed = np.linspace(0, n - 1, config.num_probed).round().astype(int)
     rows = []
-    for size, point in parts.track("finite differences", [(s, p) for s in config.sizes for p in probed]):
+    for size, point in runner.track("finite differences", [(s, p) for s in config.sizes for p in probed]):
         up, down = (cost_with(point, one * (1 + sign * size)) for sign in (1, -1))
         rows.append((size, point, (up - down) / (2 * size * one)))
     return pd.DataFrame(rows, columns=["size", "point", "finite_difference"])
 
 
-def predictions(config: Config, parts: Parts, pool: np.ndarray, silo: np.ndarray) -> pd.DataFrame:
+def predictions(config: Config, runner: Runner, pool: np.ndarray, silo: np.ndarray) -> pd.DataFrame:
     """Score the pool against the silo itself, tau = 1, and against proxies on the geodesic to it."""
     source, target = (uniform_measure(np.float32(points)) for points in (pool, silo))
-    support = np.random.default_rng([config.key, 1]).standard_normal((config.num_support, config.dim)) + 0.5
-    unit = mean_cost(source, target)
+    support = np.random.default_rng([config.seed, 1]).standard_normal((config.num_support, config.dim)) + 0.5
+    unit, key = mean_cost(source, target), jax.random.key(0)
 
     @functools.partial(jax.jit, static_argnums=1)
     def gradient(epsilon, tau):
         reference = target
         if tau < 1:
-            exchange, start = Exchange(epsilon, 1.0), jnp.float32(support)
-            points, _ = interpolating_measure(source, target, start, tau, exchange, config.num_rounds)
-            reference = uniform_measure(points)
+            proxy = geodesic(epsilon, tau, num_rounds=config.num_rounds, start=jnp.float32(support))
+            reference = carry_out(proxy, key, source, expand(target))
         potentials = sinkhorn(source, reference, epsilon, num_outer=config.num_plans)
-        score = calibrated_gradient(epsilon, tau)(jax.random.key(0), source, potentials)
-        return -score, potentials.error
+        return -calibrated_gradient(potentials, epsilon, tau)(key, source), potentials.error
 
     frames = []
-    for relative, tau in parts.track("predictions", [(e, t) for e in config.epsilons for t in (1.0, *config.taus)]):
+    for relative, tau in runner.track("predictions", [(e, t) for e in config.epsilons for t in (1.0, *config.taus)]):
         predicted, error = gradient(relative * unit, tau)
         labels = {"epsilon": relative, "tau": tau, "marginal_error": float(error)}
         frames.append(pd.DataFrame({"point": range(len(pool)), "predicted": np.asarray(predicted)}).assign(**labels))
     return pd.concat(frames)
 
 
-def run(config: Config, parts: Parts) -> Output:
+def run(config: Config, runner: Runner) -> Output:
     """Compare predicted and measured derivatives at every epsilon, tau and size."""
     check_range("num_candidates", config.num_candidates, low=2)
     check_range("num_probed", config.num_probed, low=2, high=config.num_candidates)
@@ -129,8 +128,8 @@ def run(config: Config, parts: Parts) -> Output:
     for tau in config.taus:
         check_range("taus", tau, low=1e-3, high=1 - 1e-3)
     pool, silo = problem(config)
-    measured = finite_differences(config, parts, pool, silo)
-    table = predictions(config, parts, pool, silo).merge(measured, on="point")
+    measured = finite_differences(config, runner, pool, silo)
+    table = predictions(config, runner, pool, silo).merge(measured, on="point")
     keys = ["epsilon", "tau", "size"]
     table = table[[*keys, "point", "predicted", "finite_difference", "marginal_error"]]
 

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -11,6 +12,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 import pandas as pd
+import scipy.spatial
 import tyro
 import xarray as xr
 from rich.console import Console
@@ -19,15 +21,16 @@ from rich.text import Text
 from scipy.optimize import linear_sum_assignment
 
 from jaxcollapse import results
-from jaxcollapse.sweep import Trajectory, sweep
-from jaxcollapse.validation import check_names
+from jaxcollapse.base import Run
+from jaxcollapse.checks import check_names
+from jaxcollapse.sweep import sweep
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Knobs of every experiment."""
+    """Configuration of every experiment."""
 
     preset: str = "quick"
     """Scale: smoke (seconds), quick or paper. Every other flag overrides it."""
@@ -35,8 +38,8 @@ class Settings:
     """Directory for NAME.csv, NAME.json and NAME.nc."""
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Replace existing results."""
-    key: int = 0
-    """Seed of the trajectories' random keys."""
+    seed: int = 0
+    """Seed of everything random."""
 
 
 class Output(NamedTuple):
@@ -62,11 +65,15 @@ class Rate(ProgressColumn):
         return Text(f"{task.finished_speed or task.speed or 0:.0f}/s")
 
 
-class Parts:
-    """Runs the sweeps of an experiment, each with progress and, given a directory, a checkpoint a chunk."""
+class Runner:
+    """Runs the sweeps of an experiment, each with progress and, given a directory, a checkpoint a chunk.
 
-    def __init__(self, directory: Path | None = None, mark: str = "", quiet: bool = True):
-        self.directory, self.mark = directory, mark
+    Attributes:
+        warnings: what went wrong, by sweep.
+    """
+
+    def __init__(self, directory: Path | None = None, quiet: bool = True):
+        self.directory, self.warnings, self.files = directory, [], []
         self.console = Console(stderr=True, quiet=quiet)
 
     def track(self, name: str, items: Sequence[T]) -> Iterator[T]:
@@ -76,15 +83,46 @@ class Parts:
 
     def once(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
         """Compute a pytree of arrays, or take it from an interrupted run of the same configuration."""
-        path = self.directory / f"{name}.npz" if self.directory else None
-        leaves = results.load_arrays(path, self.mark) if path else None
-        if leaves is None:
-            self.console.print(f"  {name}")
-            found = jax.jit(function)(*arguments)
-            if path:
-                results.save_arrays(path, jax.tree.leaves(found), self.mark)
-            return found
-        return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(function, *arguments)), leaves)
+        path, program = self._checkpoint(name), jax.jit(function).lower(*arguments)
+        identity = {"data": results.digest(arguments), "program": results.digest_program(program)}
+        leaves = results.load_arrays(path, identity) if path else None
+        if leaves is not None:
+            return jax.tree.unflatten(program.out_tree, leaves)
+        self.console.print(f"  {name}")
+        found = program.compile()(*arguments)
+        if path:
+            results.save_arrays(path, jax.tree.leaves(found), identity)
+        return found
+
+    def sweep(self, name: str, build: Callable[..., Run], axes: Mapping[str, Any], **options: Any) -> xr.Dataset:
+        """Run one sweep, continuing where an interrupted run of the same configuration stopped."""
+        with self._display(name, "generations") as display, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are in the result as well
+            task = display.add_task(name, total=None)
+            found = sweep(
+                build,
+                axes,
+                checkpoint=self._checkpoint(name),
+                progress=lambda done, total: display.update(task, completed=done, total=total),
+                **options,
+            )
+        for message in found.attrs["warnings"]:
+            self.warnings.append(f"{name}: {message}")
+            self.console.print(f"  warning: {message}")
+        return found
+
+    def clean(self) -> None:
+        """Remove the checkpoints of what was run."""
+        for path in self.files:
+            path.unlink(missing_ok=True)
+        if self.directory:
+            self.directory.rmdir()
+
+    def _checkpoint(self, name: str) -> Path | None:
+        if self.directory is None:
+            return None
+        self.files.append(self.directory / f"{name}.npz")
+        return self.files[-1]
 
     def _display(self, name: str, unit: str) -> Progress:
         return Progress(
@@ -96,51 +134,16 @@ class Parts:
             console=self.console,
         )
 
-    def sweep(
-        self,
-        name: str,
-        build: Callable[..., Trajectory],
-        axes: Mapping[str, Any],
-        num_generations: int,
-        chunk_size: int | None = None,
-    ) -> Any:
-        """Run one sweep, continuing where an interrupted run of the same configuration stopped."""
-        path = self.directory / f"{name}.npz" if self.directory else None
-        resume = results.load_arrays(path, self.mark) if path else None
-        chunk_size = chunk_size or max(50, num_generations // 10)
-        with self._display(name, "generations") as display:
-            task = display.add_task(name, total=num_generations)
-            for progress in sweep(build, axes, num_generations, chunk_size, resume):
-                display.update(task, completed=progress.generation)
-                if path and progress.generation:
-                    results.save_arrays(path, jax.tree.leaves(progress), self.mark)
-        return progress.history
-
-
-def lane_keys(seed: int, lanes: Any) -> jax.Array:
-    """Make one key for each lane from its label alone, so that settings compared share their randomness."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), np.asarray(lanes, np.uint32))
-
-
-def frame(history: Mapping[str, np.ndarray], dims: tuple[str, ...], coords: Mapping[str, Any]) -> xr.Dataset:
-    """Name the axes of a history."""
-    return xr.Dataset({k: (dims, np.asarray(v)) for k, v in history.items()}, coords=coords)
-
-
-def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """List the costs of all pairs."""
-    return np.sum((x[:, None] - y[None]) ** 2, axis=-1)
-
 
 def exact_distance(x: np.ndarray, y: np.ndarray) -> float:
     """Solve the assignment problem: the 2-Wasserstein distance between as many points."""
-    cost = squared_distances(x, y)
+    cost = np.asarray(scipy.spatial.distance.cdist(x, y, "sqeuclidean"))
     return float(np.sqrt(cost[linear_sum_assignment(cost)].mean()))
 
 
 def main(
     name: str,
-    run: Callable[[Any, Parts], Output],
+    run: Callable[[Any, Runner], Output],
     config_type: type,
     presets: Mapping[str, Mapping[str, Any]],
 ) -> None:
@@ -151,17 +154,19 @@ def main(
         directory = Path(config.out)
         earlier = [path.name for path in directory.glob(f"{name}_*.csv")]
         results.prepare(directory, [f"{name}.csv", f"{name}.json", f"{name}.nc", *earlier], overwrite=config.overwrite)
-        knobs = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("out", "overwrite", "preset")}
-        checkpoints = directory / f"{name}.parts"
-        checkpoints.mkdir(exist_ok=True)
+        identity = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("out", "overwrite", "preset")}
+        parts = directory / f"{name}.parts"
+        runner = Runner(parts / results.fingerprint(identity)[:16], quiet=False)
+        runner.directory.mkdir(parents=True, exist_ok=True)
         print(f"{name} ({config.preset})", file=sys.stderr)
-        output = run(config, Parts(checkpoints, results.fingerprint(knobs), quiet=False))
+        output = run(config, runner)
         document = {
             "experiment": name,
             "configuration": dataclasses.asdict(config),
             "versions": results.versions(),
             "seconds": round(time.monotonic() - started, 1),
             "summary": output.summary,
+            "warnings": runner.warnings,
         }
         results.save_dataset(directory / f"{name}.nc", output.arrays)
         results.save_table(directory / f"{name}.csv", output.table)
@@ -174,9 +179,9 @@ def main(
     except (ValueError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
-    for checkpoint in checkpoints.iterdir():
-        checkpoint.unlink()
-    checkpoints.rmdir()
+    runner.clean()
+    if not any(parts.iterdir()):
+        parts.rmdir()
     print(f"{name}: {document['seconds']} s, {directory / name}.csv", file=sys.stderr)
 
 

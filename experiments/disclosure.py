@@ -7,14 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.spatial.distance import cdist
 
-from experiments.common import Output, Parts, Settings, main, squared_distances
+from experiments.common import Output, Runner, Settings, main
+from jaxcollapse.checks import check_range
+from jaxcollapse.exchanges import barycenter, carry_out, federated_sinkhorn
+from jaxcollapse.exchanges.interpolant import exposure, interpolate
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.privacy import cross_lines, differentiate_partition, invert_interpolant
-from jaxcollapse.references.barycenter import Exchange, exposure, interpolate, server_average
-from jaxcollapse.references.mixture import silo_update
 from jaxcollapse.transport.sinkhorn import mean_cost
-from jaxcollapse.validation import check_range
+from jaxcollapse.tree import row
 
 NAME = "disclosure"
 ATTACKS = (
@@ -57,35 +59,35 @@ def attacks(config: Config, silos: jax.Array, supports: jax.Array, fresh: jax.Ar
         What each of `ATTACKS` recovers, and the exposure that the silo could have looked up before, of its replies to
         the first support points and to all of them.
     """
-    support = supports[: config.num_support]
-    first, second = uniform_measure(silos[0]), uniform_measure(silos[1])
+    key, support, both = jax.random.key(0), supports[: config.num_support], uniform_measure(silos)
+    first = row(both, 0)
     epsilon = relative * mean_cost(uniform_measure(support), first)
-    exchange = Exchange(epsilon, config.step)
+    agreed = epsilon, config.step
 
-    reply = interpolate(first, support, exchange)
-    both = jnp.stack([reply, interpolate(second, support, exchange)])
-    moved = server_average(support, both, jnp.full(2, 0.5), exchange)
-    lines = jnp.stack([support, moved]), jnp.stack([reply, interpolate(first, moved, exchange)])
+    reply = interpolate(first, support, *agreed)
+    moved = carry_out(barycenter(support, *agreed, num_rounds=1), key, None, both).points
+    lines = jnp.stack([support, moved]), jnp.stack([reply, interpolate(first, moved, *agreed)])
 
     dim = support.shape[1]
     width = config.width * jnp.sqrt(epsilon)
     steps = width / 2 * jnp.stack([-jnp.eye(dim), jnp.eye(dim)], axis=1)
     candidates = (support[:, None, None] + steps).reshape(-1, dim)
-    f, g = jnp.zeros(len(candidates)), jnp.zeros(len(silos[0]))
-    _, message = silo_update(first, g, uniform_measure(candidates), f, epsilon)
+    asked = federated_sinkhorn(epsilon)
+    state = asked.silo_init(key, first, uniform_measure(candidates))
+    _, message = asked.reply(state, first, jnp.zeros(len(candidates)))
     partitions = message.log_partition.reshape(len(support), dim, 2)
 
     recovered = (
         fresh,
         invert_interpolant(support, reply, config.step),
-        invert_interpolant(supports, interpolate(first, supports, exchange), config.step),
+        invert_interpolant(supports, interpolate(first, supports, *agreed), config.step),
         cross_lines(*lines),
         differentiate_partition(partitions, support, width, epsilon),
     )
-    return recovered, exposure(first, support, exchange), exposure(first, supports, exchange)
+    return recovered, exposure(first, support, epsilon), exposure(first, supports, epsilon)
 
 
-def run(config: Config, parts: Parts) -> Output:
+def run(config: Config, runner: Runner) -> Output:
     """Attack every silo at every epsilon."""
     for dim in config.dims:
         check_range("dims", dim, low=1)
@@ -101,15 +103,15 @@ def run(config: Config, parts: Parts) -> Output:
     labels = [
         (d, seed, relative) for d in config.dims for seed in range(config.num_seeds) for relative in config.epsilons
     ]
-    for dim, seed, relative in parts.track("attacks", labels):
-        rng = np.random.default_rng([config.key, dim, seed])
+    for dim, seed, relative in runner.track("attacks", labels):
+        rng = np.random.default_rng([config.seed, dim, seed])
         silos = rng.standard_normal((2, config.silo_size, dim)) + np.float32([[[0.0]], [[2 / np.sqrt(dim)]]])
         supports, fresh = rng.standard_normal((2, config.silo_size, dim))
         recovered, *exposed = attack(*map(jnp.float32, (silos, supports, fresh, relative)))
-        own = squared_distances(silos[0], silos[0]) + np.diag(np.full(config.silo_size, np.inf))
-        spacing = np.median(np.sqrt(own.min(axis=1)))
+        own = cdist(silos[0], silos[0]) + np.diag(np.full(config.silo_size, np.inf))
+        spacing = np.median(own.min(axis=1))
         for name, points in zip(ATTACKS, recovered, strict=True):
-            distance = np.sqrt(squared_distances(np.asarray(points), silos[0]).min(axis=1)) / spacing
+            distance = cdist(points, silos[0]).min(axis=1) / spacing
             largest = float(exposed["as large" in name])
             rows.append((dim, name, relative, seed, np.median(distance), np.mean(distance < 0.1), largest))
     table = pd.DataFrame(rows, columns=["dim", "attack", "epsilon", "seed", "distance", "share_recovered", "exposure"])

@@ -1,6 +1,7 @@
 """How simulation approaches mean field as more samples are kept, and what few samples do without selection."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -8,22 +9,24 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Parts, Settings, lane_keys, main
+from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.analysis import standard_error
-from jaxcollapse.base import Moments
-from jaxcollapse.batches import proposals_needed, sampled, top_of_gaussian
+from jaxcollapse.base import Moments, Run
+from jaxcollapse.checks import check_fit, check_range
+from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.memories import moments_memory
 from jaxcollapse.metrics import trace_ratio
-from jaxcollapse.references import all_silos
+from jaxcollapse.record import record_model
+from jaxcollapse.recursion import build_collapse, sample_and_select
 from jaxcollapse.selectors import keep_all
-from jaxcollapse.sweep import Trajectory
-from jaxcollapse.targets import Instance, cast, published_instance, stack
+from jaxcollapse.sizes import sizes
+from jaxcollapse.sweep import Axis, along, seeds
+from jaxcollapse.targets import Instance, published_instance
 from jaxcollapse.theory.closed_forms import replace_log_det
 from jaxcollapse.theory.finite_size import linear_noise
 from jaxcollapse.theory.mean_field import mean_field
-from jaxcollapse.trajectory import build_collapse, record_model
-from jaxcollapse.validation import check_fit, check_range, make_controls
+from jaxcollapse.tree import cast, stack
 from jaxcollapse.workflows import accumulate, replace
 
 NAME = "finite_n"
@@ -64,118 +67,97 @@ PRESETS = {
 }
 
 
-def selected(config: Config, parts: Parts) -> xr.Dataset:
-    """Simulate accumulate+select at every n, beside its mean field and the correction to that."""
-    instances = stack([published_instance(seed, config.dim) for seed in config.seeds])
-    names = ("instance", "replicate", "generation")
-    histories = []
-    for n in config.num_kept:
-
-        def build(instance, replicate, n=n) -> Trajectory:
-            batch_fn = top_of_gaussian(instance.target, n, proposals_needed(n, config.budget, config.dim))
-            collapse = build_collapse(gaussian(RIDGE), batch_fn, accumulate(moments_memory()))
-            record = record_model({"trace_ratio": trace_ratio}, instance.truth)
-            return Trajectory(replicate, collapse, instance.truth, make_controls(n, config.budget), record)
-
-        keys = lane_keys(config.key, range(config.num_replicates))
-        axes = {"instance": cast(instances, jnp.float32), "replicate": keys}
-        histories.append(parts.sweep(f"n = {n}", build, axes, config.num_generations)["trace_ratio"])
-
-    coords = {"instance": list(config.seeds), "num_kept": list(config.num_kept)}
-    exact, correction = expansion(config, parts, instances)
-    return xr.Dataset(
-        {
-            "trace_ratio": (("num_kept", *names), np.stack(histories)),
-            "trace_ratio_mean_field": (("instance", "generation"), exact),
-            "trace_ratio_correction": (("instance", "generation"), correction),
-        },
-        coords,
-    )
+def instances_of(config: Config, dtype) -> Instance:
+    """Stack the instances."""
+    return cast(stack([published_instance(seed, config.dim) for seed in config.seeds]), dtype)
 
 
-def expansion(config: Config, parts: Parts, instances: Instance) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the mean-field trace ratio, and n times its first correction."""
+def selected(config: Config, runner: Runner, num_kept: int) -> xr.Dataset:
+    """Simulate accumulate+select at one n."""
+    recursion = sizes(num_kept, config.budget, config.num_generations)
 
-    def build(instance) -> Trajectory:
+    def build(instance, replicate) -> Run:
+        collapse = build_collapse(gaussian(RIDGE), top_of_gaussian(instance.target), accumulate(moments_memory()))
+        record = record_model({"trace_ratio": trace_ratio}, instance.truth)
+        return Run(replicate, collapse, instance.truth, recursion, record)
+
+    axes = {
+        "instance": Axis(config.seeds, instances_of(config, jnp.float32)),
+        "replicate": seeds(config.num_replicates, config.seed),
+    }
+    return runner.sweep(f"n = {num_kept}", build, axes)
+
+
+def expansion(config: Config, runner: Runner) -> xr.Dataset:
+    """Compute the mean-field trace ratio, and n times its first correction, in double precision."""
+    recursion = sizes(config.num_kept[-1], config.budget, config.num_generations)
+    instances = instances_of(config, float)
+
+    def build(instance) -> Run:
         collapse = mean_field(instance.target, accumulate(moments_memory()), ridge=RIDGE)
-        controls = make_controls(config.num_kept[-1], config.budget)
-        return Trajectory(jax.random.key(0), collapse, instance.truth, controls, lambda key, state, info: state.params)
+        return Run(jax.random.key(0), collapse, instance.truth, recursion, lambda key, state, info: state.params)
 
     def correct(models, instance):
         weights = 1 / jnp.arange(1.0, config.num_generations + 1)
         return linear_noise(models, weights, instance.target, config.budget).covariance
 
-    with jax.enable_x64(True):
-        instances = cast(instances, jnp.float64)
-        models = parts.sweep("mean field", build, {"instance": instances}, config.num_generations)
-        covariances = jax.jit(jax.vmap(correct))(jax.tree.map(jnp.asarray, models), instances)
-        total = jnp.trace(instances.truth.covariance, axis1=-2, axis2=-1)[:, None]
-        traces = [jnp.trace(c, axis1=-2, axis2=-1) / total for c in (models.covariance, covariances)]
-    return np.asarray(traces[0]), np.asarray(traces[1])
+    found = runner.sweep("mean field", build, {"instance": Axis(config.seeds, instances)})
+    models = Moments(*(jnp.asarray(found[name].values) for name in Moments._fields))
+    corrections = jax.jit(jax.vmap(correct))(models, instances)
+    total = jnp.trace(instances.truth.covariance, axis1=-2, axis2=-1)[:, None]
+    ratios = [jnp.trace(c, axis1=-2, axis2=-1) / total for c in (models.covariance, corrections)]
+    names = ("trace_ratio_mean_field", "trace_ratio_correction")
+    traces = {name: (("instance", "generation"), np.asarray(r)) for name, r in zip(names, ratios, strict=True)}
+    return xr.Dataset(traces, found.coords)
 
 
-def unselected(config: Config, parts: Parts) -> xr.DataArray:
+def unselected(config: Config, runner: Runner) -> xr.Dataset:
     """Simulate replace without selection, in double precision: few samples leave a spread of 1e-8 of the mean.
 
     The number of samples is traced, so that all are one program.
     """
-    truth = cast(Moments(np.float64(1), np.zeros(2), np.eye(2)), jnp.float64)
-    controls = [make_controls(n) for n in config.replace_num_samples]
+    truth = cast(Moments(np.float64(1), np.zeros(2), np.eye(2)), float)
 
     def record(key, state, info):
-        return jnp.linalg.slogdet(state.params.covariance)[1]
+        return {"log_det": jnp.linalg.slogdet(state.params.covariance)[1]}
 
-    def build(num_samples, replicate) -> Trajectory:
-        pool = sampled(gaussian(), keep_all, all_silos(), (), max(config.replace_num_samples))
-        collapse = build_collapse(gaussian(), pool, replace(moments_memory()))
-        return Trajectory(replicate, collapse, truth, num_samples, record)
+    def build(num_samples, unselected_replicate) -> Run:
+        collapse = build_collapse(gaussian(), sample_and_select(gaussian(), keep_all()), replace(moments_memory()))
+        return Run(unselected_replicate, collapse, truth, num_samples, record)
 
+    recursions = sizes(config.replace_num_samples, num_generations=config.num_generations)
     axes = {
-        "num_samples": jax.tree.map(lambda *x: jnp.stack(x), *controls),
-        "replicate": lane_keys(config.key, range(config.replace_replicates)),
+        "num_samples": Axis(config.replace_num_samples, recursions),
+        "unselected_replicate": seeds(config.replace_replicates, config.seed),
     }
-    history = parts.sweep("replace, small n", build, axes, config.num_generations)
-    coords = {"num_samples": list(config.replace_num_samples)}
-    return xr.DataArray(history, dims=("num_samples", "unselected_replicate", "generation"), coords=coords)
+    return runner.sweep("replace, small n", build, axes)
 
 
-def run(config: Config, parts: Parts) -> Output:
+def run(config: Config, runner: Runner) -> Output:
     """Measure the approach to mean field as a rate, and compare replace with its closed form."""
     check_range("num_generations", config.num_generations, low=1)
     check_range("num_replicates", config.num_replicates, low=2)
     check_fit(min(config.num_kept), config.dim)
     check_fit(min(config.replace_num_samples), 2)
-    arrays = selected(config, parts)
+    simulated = along("num_kept", {n: selected(config, runner, n) for n in config.num_kept})
     with jax.enable_x64(True):
-        log_det = unselected(config, parts)
+        arrays = xr.merge([simulated, expansion(config, runner), unselected(config, runner)])
 
-    last = arrays.isel(generation=-1)
-    ratio = last.trace_ratio / last.trace_ratio_mean_field
-    excess = last.trace_ratio_correction / last.trace_ratio_mean_field
-    rows = []
-    for seed in config.seeds:
-        for n in config.num_kept:
-            values = ratio.sel(instance=seed, num_kept=n).values
-            rows.append(
-                (
-                    "trace over mean field",
-                    seed,
-                    n,
-                    values.mean(),
-                    standard_error(values),
-                    1 + float(excess.sel(instance=seed)) / n,
-                )
-            )
+    last, rows = arrays.isel(generation=-1), []
+    for seed, n in itertools.product(config.seeds, config.num_kept):
+        cell = last.sel(instance=seed, num_kept=n)
+        theory = 1 + float(cell.trace_ratio_correction / cell.trace_ratio_mean_field) / n
+        rows.append(("trace over mean field", seed, n, cell.trace_ratio / cell.trace_ratio_mean_field, theory))
     for n in config.replace_num_samples:
-        values = log_det.sel(num_samples=n).values[:, -1]
-        expected = replace_log_det(n, config.num_generations, 2)[-1]
-        rows.append(("log determinant", "", n, values.mean(), standard_error(values), expected))
+        theory = replace_log_det(n, config.num_generations, 2)[-1]
+        rows.append(("log determinant", "", n, last.log_det.sel(num_samples=n), theory))
+    rows = [(*labels, values.values.mean(), standard_error(values), theory) for *labels, values, theory in rows]
     columns = ["quantity", "instance", "num_kept", "simulation", "standard_error", "theory"]
     table = pd.DataFrame(rows, columns=columns).assign(generation=config.num_generations)
 
     measured = table[table.quantity == "trace over mean field"]
     rates = {str(seed): rate(measured[measured.instance == seed]) for seed in config.seeds}
-    return Output(arrays.assign(log_det=log_det), table, {"rate": rates})
+    return Output(arrays, table, {"rate": rates})
 
 
 def rate(rows: pd.DataFrame) -> dict[str, float]:

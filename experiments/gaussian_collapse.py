@@ -10,24 +10,29 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Parts, Settings, frame, lane_keys, main
-from jaxcollapse.batches import proposals_needed, sampled, top_of_gaussian
+from experiments.common import Output, Runner, Settings, main
+from jaxcollapse.base import Run
+from jaxcollapse.checks import check_fit, check_range
+from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import METRICS, target_distance
-from jaxcollapse.references import all_silos
-from jaxcollapse.selectors import SELECTORS, keep_all, mahalanobis
-from jaxcollapse.sweep import Trajectory
-from jaxcollapse.targets import PUBLISHED_SEEDS, Instance, cast, published_instance, stack
+from jaxcollapse.record import record_model, record_side_by_side
+from jaxcollapse.recursion import sample_and_select, side_by_side
+from jaxcollapse.scores import mahalanobis
+from jaxcollapse.selectors import keep_all, top
+from jaxcollapse.sizes import sizes
+from jaxcollapse.sweep import Axis, along, seeds
+from jaxcollapse.targets import PUBLISHED_SEEDS, Instance, published_instance
 from jaxcollapse.theory.closed_forms import CLOSED_FORMS
 from jaxcollapse.theory.mean_field import kept_moments, limit
-from jaxcollapse.trajectory import record_model, record_side_by_side, side_by_side
-from jaxcollapse.validation import check_fit, check_range, make_controls
+from jaxcollapse.tree import cast, stack
 from jaxcollapse.workflows import WORKFLOWS
 
 NAME = "gaussian_collapse"
 RIDGE = 1e-6
 SAMPLED = ("replace", "accumulate", "accumulate_subsample")
+RECORDED = ("trace_ratio", "mean_error", "target_distance", "bures_w2")
 SETTINGS = tuple(w + suffix for w in SAMPLED for suffix in ("", "+select"))
 
 
@@ -58,91 +63,83 @@ PRESETS = {
 
 def record(instance: Instance):
     """Record the four metrics of the published experiment."""
-    names = ("trace_ratio", "mean_error", "bures_w2")
-    metrics = {name: METRICS[name] for name in names}
+    metrics = {name: METRICS[name] for name in ("trace_ratio", "mean_error", "bures_w2")}
     metrics["target_distance"] = target_distance(instance.target)
-    return record_model(metrics, instance.truth)
+    return record_side_by_side(record_model(metrics, instance.truth))
 
 
 def simulation(config: Config, names: Sequence[str] = SAMPLED, *, selected: bool):
-    """Make the builder of trajectories with or without selection, under some workflows side by side."""
-    n, budget = config.num_kept, config.budget if selected else 1.0
-    controls = make_controls(n, budget)
-    moments, buffer = moments_memory(), buffer_memory(n * config.num_generations, n)
-    workflows = [WORKFLOWS[w](buffer if w == "accumulate_subsample" else moments) for w in names]
+    """Make the builder of runs with or without selection, under some workflows side by side."""
+    recursion = sizes(config.num_kept, config.budget if selected else 1.0, config.num_generations)
+    workflows = [WORKFLOWS[w](buffer_memory() if w == "accumulate_subsample" else moments_memory()) for w in names]
 
-    def build(seed) -> Trajectory:
+    def build(seed) -> Run:
         key, instance = seed
         if selected and config.sampler == "direct":
-            batch_fn = top_of_gaussian(instance.target, n, proposals_needed(n, budget, config.dim))
+            keep = top_of_gaussian(instance.target)
         else:
-            silos = jax.tree.map(lambda x: x[None], instance.target)
-            select = SELECTORS["top"](mahalanobis(), n) if selected else keep_all
-            batch_fn = sampled(gaussian(), select, all_silos(), silos, round(n / budget))
-        collapse = side_by_side(gaussian(RIDGE), batch_fn, workflows)
-        return Trajectory(key, collapse, instance.truth, controls, record_side_by_side(record(instance)))
+            keep = sample_and_select(gaussian(), top(mahalanobis(instance.target)) if selected else keep_all())
+        collapse = side_by_side(gaussian(RIDGE), keep, workflows)
+        return Run(key, collapse, instance.truth, recursion, record(instance))
 
     return build
 
 
 def prediction(config: Config):
     """Make the builder of mean fields, under all workflows side by side."""
-    controls = make_controls(config.num_kept, config.budget)
+    recursion = sizes(config.num_kept, config.budget, config.num_generations)
     workflows = [WORKFLOWS[limit(w)](moments_memory()) for w in SAMPLED]
 
-    def build(seed) -> Trajectory:
+    def build(seed) -> Run:
         key, instance = seed
         collapse = side_by_side(gaussian(RIDGE), kept_moments(instance.target), workflows)
-        return Trajectory(key, collapse, instance.truth, controls, record_side_by_side(record(instance)))
+        return Run(key, collapse, instance.truth, recursion, record(instance))
 
     return build
 
 
-def closed_forms(config: Config) -> dict[str, np.ndarray]:
+def closed_forms(config: Config) -> xr.Dataset:
     """Evaluate the expectations without selection; the expected Bures distance has no closed form."""
     instances = stack([published_instance(seed, config.dim) for seed in config.seeds])
     variance = np.stack([CLOSED_FORMS[w](config.num_kept, config.num_generations) for w in SAMPLED], axis=-1)
     total = np.trace(instances.truth.covariance, axis1=-2, axis2=-1)[:, None, None]
     bias = np.sum((instances.truth.mean - instances.target.location) ** 2, axis=-1)[:, None, None]
     mean_error = (1 - variance) * total
-    return {
+    expected = {
         "trace_ratio": np.broadcast_to(variance, mean_error.shape),
         "mean_error": mean_error,
         "bures_w2": np.full_like(mean_error, np.nan),
         "target_distance": bias + mean_error,
     }
+    return xr.Dataset({name: (("seed", "generation", "workflow"), values) for name, values in expected.items()})
 
 
-def lanes_of(config: Config, dtype) -> tuple[jax.Array, Instance]:
+def instances_of(config: Config, dtype) -> Axis:
     """Stack the instances, each with the key of its seed."""
     instances = stack([published_instance(seed, config.dim) for seed in config.seeds])
-    return lane_keys(config.key, config.seeds), cast(instances, dtype)
+    labels, keys = seeds(config.seeds, config.seed)
+    return Axis(labels, (keys, cast(instances, dtype)))
 
 
-def run(config: Config, parts: Parts) -> Output:
+def run(config: Config, runner: Runner) -> Output:
     """Simulate the six settings and compute their theory."""
     check_range("num_generations", config.num_generations, low=1)
     check_fit(config.num_kept, config.dim)
-    make_controls(config.num_kept, config.budget)
-    lanes = {"seed": lanes_of(config, jnp.float32)}
+    sizes(config.num_kept, config.budget)
+    options = {"dims": dict.fromkeys(RECORDED, ("workflow",)), "coords": {"workflow": list(SAMPLED)}}
     with jax.enable_x64(True):
-        exact_lanes = {"seed": lanes_of(config, jnp.float64)}
-        mean_fields = parts.sweep("mean field", prediction(config), exact_lanes, config.num_generations)
+        axes = {"seed": instances_of(config, jnp.float64)}
+        mean_field = runner.sweep("mean field", prediction(config), axes, **options)
+    axes = {"seed": instances_of(config, jnp.float32)}
     random, selected = (
-        parts.sweep(name, simulation(config, selected=selected), lanes, config.num_generations)
+        runner.sweep(name, simulation(config, selected=selected), axes, **options)
         for name, selected in (("without selection", False), ("with selection", True))
     )
-    coords = {
-        "seed": list(config.seeds),
-        "generation": np.arange(config.num_generations + 1),
-        "workflow": list(SAMPLED),
-    }
     settings = {}
-    for suffix, *pair in (("", random, closed_forms(config)), ("+select", selected, mean_fields)):
-        sources = [frame(history, tuple(coords), coords) for history in pair]
-        both = xr.concat(sources, pd.Index(["simulation", "theory"], name="source"))
+    for suffix, simulated, theory in (("", random, closed_forms(config)), ("+select", selected, mean_field)):
+        both = along("source", {"simulation": simulated, "theory": theory})
         settings |= {w + suffix: both.sel(workflow=w, drop=True) for w in SAMPLED}
-    arrays = xr.concat([settings[name] for name in SETTINGS], pd.Index(list(SETTINGS), name="setting"))
+    arrays = along("setting", {name: settings[name] for name in SETTINGS})
     final = arrays.trace_ratio.isel(generation=-1).mean("seed")
     summary = {
         setting: {source: float(final.sel(setting=setting, source=source)) for source in ("simulation", "theory")}
@@ -156,8 +153,7 @@ def table(arrays: xr.Dataset, config: Config) -> pd.DataFrame:
     rows = arrays.to_dataframe().reset_index()
     rows = rows.assign(num_kept=config.num_kept, budget=config.budget, dim=config.dim)
     columns = ["setting", "num_kept", "budget", "dim", "seed", "generation"]
-    metrics = ["trace_ratio", "mean_error", "target_distance", "bures_w2"]
-    return rows[[*columns, *metrics, "source"]]
+    return rows[[*columns, *RECORDED, "source"]]
 
 
 if __name__ == "__main__":

@@ -10,15 +10,15 @@ Lipschitz constant times the distance, both between images as the classifiers se
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import scipy.stats
-import xarray as xr
 
-from experiments.common import Output, Parts, frame, lane_keys, main
+from experiments.common import Output, Runner, main
 from experiments.image_silos import (
     SPLITS,
     ImageComparison,
@@ -26,18 +26,19 @@ from experiments.image_silos import (
     Space,
     check_images,
     deal,
-    first_models,
     problem,
-    simulation,
+    simulate,
+    starts,
     warnings,
 )
 from jaxcollapse.analysis import seed_interval
-from jaxcollapse.base import Measure
+from jaxcollapse.base import Measure, Record
+from jaxcollapse.checks import check_range
 from jaxcollapse.classifier import Classifier, accuracy, fit_classifier, log_probabilities, risk
 from jaxcollapse.measures import as_moments, uniform_measure
 from jaxcollapse.metrics import frechet, sliced_w
+from jaxcollapse.sweep import along, seeds
 from jaxcollapse.transport.sinkhorn import mean_cost, sinkhorn, transport_cost
-from jaxcollapse.validation import check_range
 
 NAME = "generalization_cost"
 RECORDED = ("risk", "kept_risk", "accuracy", "slope", "sliced_w", "entropic_w", "frechet")
@@ -50,10 +51,10 @@ class Config(ImageComparison):
 
     split: str = "ExDir(1, 0.1)"
     """How images are divided among silos."""
-    generator: str = "mixture"
+    generator: str = "gaussian_mixture"
     """Generator."""
-    methods: tuple[str, ...] = (
-        "random", "single silo", "Scheme I", "Scheme II", "mixture", "tilt", "pooled", "center matching",
+    verifiers: tuple[str, ...] = (
+        "random", "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "tilt", "pooled", "center_matching",
     )  # fmt: skip
     """Ways to select."""
     num_classifier_steps: int = 400
@@ -64,11 +65,11 @@ class Config(ImageComparison):
 
 PRESETS = {
     "smoke": {
-        "methods": ("random", "single silo"), "num_kept": 60, "num_generations": 2, "num_train": 400,
+        "verifiers": ("random", "single_silo"), "num_kept": 60, "num_generations": 2, "num_train": 400,
         "num_components": 8, "num_gaussians": 4, "num_classifier_steps": 50, "num_projections": 5, "num_seeds": 2,
     },
     "quick": {
-        "methods": ("random", "single silo", "Scheme II", "tilt"), "num_kept": 400, "num_generations": 5,
+        "verifiers": ("random", "single_silo", "scheme_ii", "tilt"), "num_kept": 400, "num_generations": 5,
         "num_components": 16, "num_gaussians": 10, "num_support": 50, "num_rounds": 5, "num_classifier_steps": 300,
         "num_projections": 50, "num_seeds": 2,
     },
@@ -116,7 +117,7 @@ def assess(config: Config, images: Images, key: jax.Array, kept: Measure) -> dic
     }
 
 
-def record_cost(config: Config, images: Images, space: Space, silos: Measure):
+def record_cost(config: Config, images: Images, space: Space, silos: Measure, silo: Any) -> Record:
     """Record what the training data of each generation are worth."""
 
     def record(key, state, info):
@@ -125,34 +126,25 @@ def record_cost(config: Config, images: Images, space: Space, silos: Measure):
     return record
 
 
-def run(config: Config, parts: Parts) -> Output:
-    """Measure the cost of every method."""
+def run(config: Config, runner: Runner) -> Output:
+    """Measure the cost of every verifier."""
     check_images(config, [config.split], [config.generator])
     check_range("num_classifier_steps", config.num_classifier_steps, low=1)
     check_range("num_projections", config.num_projections, low=1)
-    images, labels, labeller_accuracy = problem(config, parts)
-    seeds = np.arange(config.num_seeds)
-    keys = lane_keys(config.key, seeds)
-    silos = deal(config, SPLITS[config.split], images, labels)
-    models = parts.once("first", partial(first_models, config, images, config.generator), keys)
-    coords = {"seed": seeds, "generation": np.arange(config.num_generations + 1)}
-    histories = []
-    for method in config.methods:
-        build = partial(
-            simulation(config, images, config.generator, method, partial(record_cost, config, images)), verifier=0
-        )
-        history = parts.sweep(method, build, {"seed": (keys, models, silos)}, config.num_generations, chunk_size=1)
-        histories.append(frame(history, tuple(coords), coords))
-    arrays = xr.concat(histories, pd.Index(config.methods, name="method")).isel(generation=slice(1, None))
-    table = arrays.to_dataframe().reset_index()[["method", "seed", "generation", *RECORDED]]
-    real = parts.once("real images", partial(assess, config, images), keys[0], images.train)
-    real = {"method": "real images", "seed": 0, "generation": 0} | {name: float(x) for name, x in real.items()}
-    summary = {
-        "labeller_accuracy": labeller_accuracy,
-        "warnings": warnings(labeller_accuracy),
-        "real_images": real,
-        **judge(table),
+    images, labels, labeller_accuracy = problem(config, runner)
+    runner.warnings += warnings(labeller_accuracy)
+    silos, record = deal(config, [SPLITS[config.split]], images, labels), partial(record_cost, config)
+    axes = {"seed": starts(config, runner, "first", images, config.generator, silos)}
+    runs = {
+        name: simulate(config, runner, name, images, config.generator, name, record, axes, chunk_size=1)
+        for name in config.verifiers
     }
+    arrays = along("verifier", runs).isel(generation=slice(1, None))
+    table = arrays.to_dataframe().reset_index()[["verifier", "seed", "generation", *RECORDED]]
+    key = seeds(1, config.seed).values[0]
+    real = runner.once("real images", partial(assess, config), images, key, images.train)
+    real = {"verifier": "real images", "seed": 0, "generation": 0} | {name: float(x) for name, x in real.items()}
+    summary = {"labeller_accuracy": labeller_accuracy, "real_images": real, **judge(table)}
     return Output(arrays, pd.concat([table, pd.DataFrame([real])], ignore_index=True), summary)
 
 

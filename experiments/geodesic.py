@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Parts, Settings, exact_distance, main
+from experiments.common import Output, Runner, Settings, exact_distance, main
+from jaxcollapse.checks import check_range
+from jaxcollapse.exchanges import geodesic, rounds
 from jaxcollapse.measures import uniform_measure
-from jaxcollapse.references.barycenter import Exchange
-from jaxcollapse.references.geodesic import interpolating_measure
 from jaxcollapse.transport.sinkhorn import mean_cost, sinkhorn
-from jaxcollapse.validation import check_range
+from jaxcollapse.tree import expand
 
 NAME = "geodesic"
 
@@ -45,14 +45,14 @@ PRESETS = {
 
 def problem(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw a pool, a silo of another place and shape, and the initial support between them."""
-    rng = np.random.default_rng([config.key, seed])
+    rng = np.random.default_rng([config.seed, seed])
     shape = (config.num_points, config.dim)
     pool = rng.standard_normal(shape)
     silo = 3 + rng.standard_normal(shape) * np.linspace(0.5, 2, config.dim)
     return pool, silo, 1.5 + rng.standard_normal(shape)
 
 
-def run(config: Config, parts: Parts) -> Output:
+def run(config: Config, runner: Runner) -> Output:
     """Follow the exchange at every tau and seed."""
     check_range("num_points", config.num_points, low=2)
     check_range("epsilon", config.epsilon, low=1e-6)
@@ -63,22 +63,23 @@ def run(config: Config, parts: Parts) -> Output:
     def exchange(pool, silo, support, tau):
         pool, silo = uniform_measure(pool), uniform_measure(silo)
         epsilon = config.epsilon * mean_cost(pool, silo)
-        last, supports = interpolating_measure(pool, silo, support, tau, Exchange(epsilon, 1.0), config.num_rounds)
-        near, far = (sinkhorn(pool, end, epsilon) for end in (uniform_measure(last), silo))
+        agreed = geodesic(epsilon, tau, num_rounds=config.num_rounds, start=support)
+        supports = rounds(agreed, jax.random.key(0), pool, expand(silo)).support
+        near, far = (sinkhorn(pool, end, epsilon) for end in (uniform_measure(supports[-1]), silo))
         return jnp.concatenate([support[None], supports]), near.f - near.f.mean(), far.f - far.f.mean()
 
     labels = [(seed, tau) for seed in range(config.num_seeds) for tau in config.taus]
-    rounds, scaling = [], []
-    for seed, tau in parts.track("exchanges", labels):
+    distances, scaling = [], []
+    for seed, tau in runner.track("exchanges", labels):
         pool, silo, start = problem(config, seed)
         supports, near, far = map(np.asarray, exchange(*map(jnp.float32, (pool, silo, start)), jnp.float32(tau)))
         whole = exact_distance(pool, silo)
         for number, support in enumerate(supports):
             before, after = exact_distance(pool, support), exact_distance(support, silo)
-            rounds.append((seed, tau, number, before / whole, after / whole, (before + after) / whole - 1))
+            distances.append((seed, tau, number, before / whole, after / whole, (before + after) / whole - 1))
         scaling.append((seed, tau, near @ far / (far @ far), np.corrcoef(near, far)[0, 1]))
     columns = ["seed", "tau", "round", "to_pool", "to_silo", "excess"]
-    table = pd.DataFrame(rounds, columns=columns)
+    table = pd.DataFrame(distances, columns=columns)
     potentials = pd.DataFrame(scaling, columns=["seed", "tau", "potential_slope", "potential_correlation"])
     table = table.merge(potentials, on=["seed", "tau"])
     last = table[table["round"] == config.num_rounds].groupby("tau").mean().drop(columns=["seed", "round"])

@@ -7,27 +7,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Parts, Settings, lane_keys, main
+from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.analysis import log_spaced
-from jaxcollapse.base import Generator, Memory, Moments
-from jaxcollapse.batches import sampled
+from jaxcollapse.base import Generator, Moments, Run
+from jaxcollapse.checks import check_fit, check_names, check_range
 from jaxcollapse.generators.gaussian import gaussian
 from jaxcollapse.generators.gaussian_mixture import Mixture, gaussian_mixture, mixture_moments
 from jaxcollapse.generators.laplace import Laplace, laplace, laplace_moments
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import dispersion, sliced_w
-from jaxcollapse.references import all_silos
-from jaxcollapse.selectors import SELECTORS, keep_all, mahalanobis
-from jaxcollapse.sweep import Trajectory
-from jaxcollapse.targets import Instance, cast, published_instance, stack
+from jaxcollapse.record import record_side_by_side
+from jaxcollapse.recursion import sample_and_select, side_by_side
+from jaxcollapse.scores import mahalanobis
+from jaxcollapse.selectors import keep_all, top
+from jaxcollapse.sizes import sizes
+from jaxcollapse.sweep import Axis, along, seeds
+from jaxcollapse.targets import Instance, published_instance
 from jaxcollapse.theory.closed_forms import CLOSED_FORMS
 from jaxcollapse.theory.mean_field import kept_moments, limit
-from jaxcollapse.trajectory import record_side_by_side, side_by_side
-from jaxcollapse.validation import check_fit, check_names, check_range, make_controls
+from jaxcollapse.tree import cast, stack
 from jaxcollapse.workflows import WORKFLOWS
 
 NAME = "non_gaussian"
@@ -44,14 +45,12 @@ class Family(NamedTuple):
         truth: `truth(seed, instance) -> params`, the true model of an instance, host arrays.
         moments: `moments(params) -> Moments`, exactly.
         components: `components(params) -> [k]`, weights of a mixture's components.
-        memory: `memory(capacity, max_batch)`, what its fit needs of past data.
     """
 
     generator: Generator
     truth: Callable[[int, Instance], Any]
     moments: Callable[[Any], Moments]
     components: Callable[[Any], jax.Array] = lambda params: jnp.ones(1)
-    memory: Callable[[int, int], Memory] = buffer_memory
 
 
 def two_components(*weights: float) -> Callable[[int, Instance], Mixture]:
@@ -78,17 +77,12 @@ def as_gaussian(seed: int, instance: Instance) -> Moments:
     return instance.truth
 
 
-def of_gaussian(capacity: int, max_batch: int) -> Memory:
-    """Remember moments: nothing else of the past is needed."""
-    return moments_memory()
-
-
 EM = gaussian_mixture(num_components=2, num_iterations=5, ridge=RIDGE)
 FAMILIES = {
     "gmm": Family(EM, two_components(0.5, 0.5), mixture_moments, lambda p: p.weights),
     "unequal_gmm": Family(EM, two_components(0.8, 0.2), mixture_moments, lambda p: p.weights),
     "laplace": Family(laplace(), as_laplace, laplace_moments),
-    "anisotropic": Family(gaussian(RIDGE), as_gaussian, lambda p: p, memory=of_gaussian),
+    "anisotropic": Family(gaussian(RIDGE), as_gaussian, lambda p: p),
 }
 
 
@@ -135,21 +129,26 @@ PRESETS = {
 }
 
 
-def simulation(config: Config, family: Family, num_kept: int, *, selected: bool):
-    """Make the builder of trajectories with or without selection, both workflows side by side, models recorded."""
-    budget = config.budget if selected else 1.0
-    controls = make_controls(num_kept, budget)
-    select = SELECTORS["top"](mahalanobis(), num_kept) if selected else keep_all
-    capacities = {"replace": num_kept, "accumulate": num_kept * config.num_generations}
-    workflows = [WORKFLOWS[w](family.memory(capacities[w], num_kept)) for w in RECURSIONS]
+def problems(config: Config, family: Family, dtype) -> Axis:
+    """Stack the instances: the key of each, its true model and its target."""
+    instances = [published_instance(seed, config.dim) for seed in config.seeds]
+    truths = stack([family.truth(seed, instance) for seed, instance in zip(config.seeds, instances, strict=True)])
+    targets = stack([instance.target for instance in instances])
+    labels, keys = seeds(config.seeds, config.seed)
+    return Axis(labels, (keys, cast(truths, dtype), cast(targets, dtype)))
 
-    def build(seed) -> Trajectory:
+
+def simulation(config: Config, generator: Generator, num_kept: int, *, selected: bool) -> Callable[..., Run]:
+    """Make the builder of runs with or without selection, both workflows side by side, models recorded."""
+    recursion = sizes(num_kept, config.budget if selected else 1.0, config.num_generations)
+    memory = moments_memory() if generator.takes_moments else buffer_memory()
+    workflows = [WORKFLOWS[w](memory) for w in RECURSIONS]
+
+    def build(seed) -> Run:
         key, params, target = seed
-        silos = jax.tree.map(lambda x: x[None], target)
-        batch_fn = sampled(family.generator, select, all_silos(), silos, round(num_kept / budget))
-        collapse = side_by_side(family.generator, batch_fn, workflows)
-        record_fn = record_side_by_side(lambda key, state, info: state.params)
-        return Trajectory(key, collapse, params, controls, record_fn)
+        keep = sample_and_select(generator, top(mahalanobis(target)) if selected else keep_all())
+        record = record_side_by_side(lambda key, state, info: state.params)
+        return Run(key, side_by_side(generator, keep, workflows), params, recursion, record)
 
     return build
 
@@ -175,71 +174,51 @@ def evaluate(config: Config, family: Family):
     return metrics
 
 
-def prediction(config: Config):
-    """Make the builder of the Gaussian mean field with selection from the moments of a true model, whatever n."""
-    controls = make_controls(config.num_kept[0], config.budget)
+def mean_field(config: Config, runner: Runner, name: str) -> xr.DataArray:
+    """Compute dispersion ratios of the Gaussian mean field with selection, from the moments of true models."""
+    recursion = sizes(config.num_kept[0], config.budget, config.num_generations)  # it is the same for every n
     workflows = [WORKFLOWS[limit(w)](moments_memory()) for w in RECURSIONS]
 
-    def build(lane) -> Trajectory:
-        key, moments, target = lane
+    def build(seed) -> Run:
+        key, params, target = seed
         collapse = side_by_side(gaussian(RIDGE), kept_moments(target), workflows)
-        record_fn = record_side_by_side(lambda key, state, info: dispersion(key, state.params, None))
-        return Trajectory(key, collapse, moments, controls, record_fn)
+        record = record_side_by_side(lambda key, state, info: {"spread": dispersion(key, state.params, None)})
+        return Run(key, collapse, FAMILIES[name].moments(params), recursion, record)
 
-    return build
-
-
-def mean_fields(config: Config, parts: Parts) -> np.ndarray:
-    """Compute dispersion ratios of the Gaussian theory with selection, [family, seed, generation, workflow]."""
-    with jax.enable_x64(True):
-        lanes = []
-        for name in config.families:
-            keys, truths, targets = lanes_of(config, FAMILIES[name], jnp.float64)
-            lanes.append((keys, jax.vmap(FAMILIES[name].moments)(truths), targets))
-        stacked = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *lanes)
-        spread = parts.sweep("mean field", prediction(config), {"lane": stacked}, config.num_generations)
-    spread = spread.reshape(len(lanes), len(config.seeds), *spread.shape[1:])
-    return spread / spread[:, :, :1]
+    axes = {"seed": problems(config, FAMILIES[name], float)}
+    options = {"dims": {"spread": ("workflow",)}, "coords": {"workflow": RECURSIONS}}
+    spread = runner.sweep(f"{name}, mean field", build, axes, **options).spread
+    return spread / spread.isel(generation=0)
 
 
-def lanes_of(config: Config, family: Family, dtype):
-    """Stack keys, true models and targets of the instances."""
-    instances = [published_instance(seed, config.dim) for seed in config.seeds]
-    truths = [family.truth(seed, instance) for seed, instance in zip(config.seeds, instances, strict=True)]
-    targets = [instance.target for instance in instances]
-    return lane_keys(config.key, config.seeds), *(cast(stack(items), dtype) for items in (truths, targets))
-
-
-def cell(config: Config, parts: Parts, name: str, num_kept: int, mean_field: np.ndarray) -> xr.Dataset:
+def cell(config: Config, runner: Runner, name: str, num_kept: int, exact: xr.DataArray) -> xr.Dataset:
     """Simulate one family at one n in all settings, and lay its theory beside it."""
-    family, label = FAMILIES[name], f"{name}, n = {num_kept}"
-    lanes = lanes_of(config, family, jnp.float32)
-    generations = np.append(0, log_spaced(config.num_generations, config.num_recorded))
-    keys, truths, _ = lanes
+    family, generations = FAMILIES[name], np.append(0, log_spaced(config.num_generations, config.num_recorded))
+    axis = problems(config, family, jnp.float32)
+    keys, truths, _ = axis.values
 
-    def one_lane(key, models, truth):
+    @jax.jit
+    @jax.vmap
+    def metrics(key, models, truth):
         each = jax.vmap(evaluate(config, family), in_axes=(None, 0, None))
-        return jax.lax.map(lambda row: each(key, row, truth), models)
+        return jax.lax.map(lambda of_workflows: each(key, of_workflows, truth), models)
 
-    metrics = jax.jit(jax.vmap(one_lane))
-    found = {}
-    for suffix, selected in (("", False), ("+select", True)):
-        build = simulation(config, family, num_kept, selected=selected)
-        models = parts.sweep(f"{label}{suffix}", build, {"seed": lanes}, config.num_generations)
-        found[suffix] = metrics(keys, jax.tree.map(lambda x: x[:, generations], models), truths)
-    dims = ("seed", "generation")
+    closed_forms = [CLOSED_FORMS[w](num_kept, config.num_generations) for w in RECURSIONS]
+    theory = {"": xr.DataArray(closed_forms, dims=("workflow", "generation")), "+select": exact}
+    dims, coords = ("seed", "generation", "workflow"), (axis.labels, generations, list(RECURSIONS))
     settings = {}
-    for i, workflow in enumerate(RECURSIONS):
-        closed = CLOSED_FORMS[workflow](num_kept, config.num_generations)
-        ratios = {"": np.tile(closed, (len(config.seeds), 1)), "+select": mean_field[..., i]}
-        for suffix, ratio in ratios.items():
-            arrays = {metric: (dims, np.asarray(values)[..., i]) for metric, values in found[suffix].items()}
-            arrays["dispersion_theory"] = (dims, ratio[:, generations])
-            settings[workflow + suffix] = xr.Dataset(arrays, {"seed": list(config.seeds), "generation": generations})
-    return xr.concat([settings[s] for s in SETTINGS], pd.Index(list(SETTINGS), name="setting"))
+    for suffix, expected in theory.items():
+        build = simulation(config, family.generator, num_kept, selected=suffix == "+select")
+        found = runner.sweep(f"{name}, n = {num_kept}{suffix}", build, {"seed": axis}).isel(generation=generations)
+        models = type(truths)(*(jnp.asarray(found[field].values) for field in truths._fields))
+        measured = {metric: (dims, np.asarray(x)) for metric, x in metrics(keys, models, truths).items()}
+        measured["dispersion_theory"] = expected.isel(generation=generations)
+        arrays = xr.Dataset(measured, dict(zip(dims, coords, strict=True)))
+        settings |= {w + suffix: arrays.sel(workflow=w, drop=True) for w in RECURSIONS}
+    return along("setting", {setting: settings[setting] for setting in SETTINGS})
 
 
-def run(config: Config, parts: Parts) -> Output:
+def run(config: Config, runner: Runner) -> Output:
     """Simulate every family at every n."""
     check_names("families", config.families, FAMILIES)
     check_range("num_generations", config.num_generations, low=1)
@@ -248,22 +227,23 @@ def run(config: Config, parts: Parts) -> Output:
     check_range("num_projections", config.num_projections, low=1)
     for num_kept in config.num_kept:
         check_fit(num_kept, config.dim)
-        make_controls(num_kept, config.budget)
-    families = []
-    for name, mean_field in zip(config.families, mean_fields(config, parts), strict=True):
-        cells = [cell(config, parts, name, n, mean_field) for n in config.num_kept]
-        families.append(xr.concat(cells, pd.Index(list(config.num_kept), name="num_kept")))
-    arrays = xr.concat(families, pd.Index(list(config.families), name="family"))
+        sizes(num_kept, config.budget)
+    families = {}
+    for name in config.families:
+        with jax.enable_x64(True):
+            exact = mean_field(config, runner, name)
+        families[name] = along("num_kept", {n: cell(config, runner, name, n, exact) for n in config.num_kept})
+    arrays = along("family", families)
     mixtures = [f for f in config.families if "gmm" in f]
     for metric in ("min_component_weight", "component_entropy"):
         arrays[metric] = arrays[metric].where(arrays.family.isin(mixtures))
     rows = arrays.to_dataframe().reset_index().assign(budget=config.budget)
-    keys = ["family", "setting", "num_kept", "budget", "seed", "generation"]
+    labels = ["family", "setting", "num_kept", "budget", "seed", "generation"]
     measured = ["dispersion_ratio", "sliced_w", "min_component_weight", "component_entropy"]
     final = rows[rows.generation == config.num_generations]
     ratios = final.groupby(["family", "num_kept", "setting"], sort=False).dispersion_ratio
     summary = ratios.agg(["mean", "sem"]).reset_index().to_dict("records")
-    return Output(arrays, rows[[*keys, *measured, "dispersion_theory"]], {"final_dispersion_ratio": summary})
+    return Output(arrays, rows[[*labels, *measured, "dispersion_theory"]], {"final_dispersion_ratio": summary})
 
 
 if __name__ == "__main__":

@@ -12,18 +12,17 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Parts, Settings, main
+from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.base import Measure
+from jaxcollapse.checks import check_names, check_range
+from jaxcollapse.exchanges import barycenter, carry_out, federated_sinkhorn, geodesic
 from jaxcollapse.measures import uniform_measure
-from jaxcollapse.references.barycenter import Exchange, wasserstein_barycenter
-from jaxcollapse.references.geodesic import interpolating_measure
-from jaxcollapse.references.mixture import federated_sinkhorn
 from jaxcollapse.transport.sinkhorn import sinkhorn, soft_c_transform
-from jaxcollapse.validation import check_names, check_range
+from jaxcollapse.tree import expand
 
 NAME = "overhead"
 AXES = ("candidates", "reference", "silos", "rounds")
-OPERATIONS = ("potentials", "c-transform", "Scheme I", "Scheme II", "mixture")
+OPERATIONS = ("potentials", "c-transform", "scheme_i", "scheme_ii", "federated_sinkhorn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Config(Settings):
 
 PRESETS = {
     "smoke": {
-        "operations": ("c-transform", "mixture"),
+        "operations": ("c-transform", "federated_sinkhorn"),
         "candidates": 60,
         "reference": 24,
         "support": 10,
@@ -63,7 +62,7 @@ PRESETS = {
         "repeats": 2,
     },
     "quick": {
-        "operations": ("potentials", "c-transform", "mixture"),
+        "operations": ("potentials", "c-transform", "federated_sinkhorn"),
         "candidates": 1000,
         "reference": 300,
         "support": 150,
@@ -77,23 +76,26 @@ PRESETS = {
 def calls(config: Config) -> dict[str, tuple[Callable[..., Any], tuple[str, ...]]]:
     """List the operations and the axes along which each grows; each takes pool, reference, silos and support."""
     epsilon = 0.1 * config.dim
-    exchange = Exchange(epsilon, 1.0)
+
+    def found(exchange, pool, silos):
+        return carry_out(exchange, jax.random.key(0), pool, silos)
+
+    def scheme_i(p, q, k, s, r):
+        return jax.vmap(lambda silo: found(geodesic(epsilon, num_rounds=r, start=s), p, expand(silo)))(k)
+
     return {
         "potentials": (lambda p, q, k, s, r: sinkhorn(p, q, epsilon).f, ("candidates", "reference")),
         "c-transform": (
             lambda p, q, k, s, r: soft_c_transform(p.points, q, q.weights, epsilon, tile=config.tile),
             ("candidates", "reference"),
         ),
-        "Scheme I": (
-            lambda p, q, k, s, r: jax.vmap(lambda silo: interpolating_measure(p, silo, s, 0.5, exchange, r)[0])(k),
-            ("candidates", "silos", "rounds"),
-        ),
-        "Scheme II": (
-            lambda p, q, k, s, r: wasserstein_barycenter(k, s, exchange, r)[0],
+        "scheme_i": (scheme_i, ("candidates", "silos", "rounds")),
+        "scheme_ii": (
+            lambda p, q, k, s, r: found(barycenter(s, epsilon, num_rounds=r), None, k),
             ("reference", "silos", "rounds"),
         ),
-        "mixture": (
-            lambda p, q, k, s, r: federated_sinkhorn(p, k, epsilon, r).f,
+        "federated_sinkhorn": (
+            lambda p, q, k, s, r: found(federated_sinkhorn(epsilon, num_rounds=r), p, k).f,
             ("candidates", "reference", "silos", "rounds"),
         ),
     }
@@ -101,7 +103,7 @@ def calls(config: Config) -> dict[str, tuple[Callable[..., Any], tuple[str, ...]
 
 def data(config: Config, sizes: dict[str, int]) -> tuple[Measure, Measure, Measure, jax.Array]:
     """Draw pool, reference, silos that divide it, and a support."""
-    rng = np.random.default_rng(config.key)
+    rng = np.random.default_rng(config.seed)
 
     def draw(*shape):
         return jnp.float32(rng.standard_normal((*shape, config.dim)))
@@ -115,7 +117,7 @@ def data(config: Config, sizes: dict[str, int]) -> tuple[Measure, Measure, Measu
     )
 
 
-def run(config: Config, parts: Parts) -> Output:
+def run(config: Config, runner: Runner) -> Output:
     """Compile every call at every size, time them in turns, and fit the exponents."""
     check_names("operations", config.operations, OPERATIONS)
     check_range("repeats", config.repeats, low=1)
@@ -124,7 +126,7 @@ def run(config: Config, parts: Parts) -> Output:
         check_range(axis, size, low=1)
     labels = [(name, axis, f) for name in config.operations for axis in calls(config)[name][1] for f in config.factors]
     programs = {}
-    for name, axis, factor in parts.track("compiling", labels):
+    for name, axis, factor in runner.track("compiling", labels):
         sizes = base | {axis: factor * base[axis]}
         call, arguments = calls(config)[name][0], data(config, sizes)
         program = jax.jit(lambda *a, call=call, r=sizes["rounds"]: call(*a, r)).lower(*arguments).compile()
@@ -132,7 +134,7 @@ def run(config: Config, parts: Parts) -> Output:
         programs[name, axis, factor] = (program, arguments)
 
     times = {label: [] for label in programs}
-    for _, label in parts.track("timing", [(i, label) for i in range(config.repeats) for label in programs]):
+    for _, label in runner.track("timing", [(i, label) for i in range(config.repeats) for label in programs]):
         program, arguments = programs[label]
         started = time.perf_counter()
         jax.block_until_ready(program(*arguments))

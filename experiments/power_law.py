@@ -1,6 +1,7 @@
 """The exponent map: how fast the trace decays under accumulate, beside the theory's power law."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -8,19 +9,22 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Parts, Settings, frame, lane_keys, main
+from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.analysis import local_slopes, log_spaced, seed_interval
-from jaxcollapse.base import Moments, Target
-from jaxcollapse.batches import proposals_needed, top_of_gaussian
+from jaxcollapse.base import Moments, Run, Target
+from jaxcollapse.checks import check_fit, check_range
+from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.memories import moments_memory
 from jaxcollapse.metrics import effective_rank, target_distance, trace_ratio
-from jaxcollapse.sweep import Trajectory
-from jaxcollapse.targets import cast, isotropic_target, stack
+from jaxcollapse.record import record_model
+from jaxcollapse.recursion import build_collapse
+from jaxcollapse.sizes import sizes
+from jaxcollapse.sweep import Axis, along, seeds
+from jaxcollapse.targets import isotropic_target
 from jaxcollapse.theory.exponents import psi, psi_finite
 from jaxcollapse.theory.mean_field import mean_field
-from jaxcollapse.trajectory import build_collapse, record_model
-from jaxcollapse.validation import check_fit, check_range, make_controls
+from jaxcollapse.tree import cast, stack
 from jaxcollapse.workflows import accumulate
 
 NAME = "power_law"
@@ -62,91 +66,66 @@ def problem(config: Config, dim: int) -> tuple[Moments, Target]:
     return truth, stack([isotropic_target(location) for location in locations])
 
 
-def simulate(config: Config, parts: Parts, dim: int, *, exact: bool) -> xr.Dataset:
+def simulate(config: Config, runner: Runner, dim: int, *, exact: bool) -> xr.Dataset:
     """Run all targets, budgets and seeds of one dimension; the mean field needs no seeds."""
-    dtype = jnp.float64 if exact else jnp.float32
-    truth, targets = cast(problem(config, dim), dtype)
-    num_proposals = max(proposals_needed(config.num_kept, b, dim) for b in config.budgets)
-    controls = [make_controls(config.num_kept, b) for b in config.budgets]
-    num_seeds = 1 if exact else config.num_seeds
+    truth, targets = cast(problem(config, dim), jnp.float64 if exact else jnp.float32)
 
-    def build(target, budget, seed) -> Trajectory:
+    def build(target, budget, seed) -> Run:
         workflow = accumulate(moments_memory())
-        if exact:
-            collapse = mean_field(target, workflow)
-        else:
-            collapse = build_collapse(gaussian(), top_of_gaussian(target, config.num_kept, num_proposals), workflow)
         metrics = {"trace_ratio": trace_ratio, "target_distance": target_distance(target)}
         if exact:
+            collapse = mean_field(target, workflow)
             metrics["effective_rank"] = effective_rank
-        return Trajectory(seed, collapse, truth, budget, record_model(metrics, truth))
+        else:
+            collapse = build_collapse(gaussian(), top_of_gaussian(target), workflow)
+        return Run(seed, collapse, truth, budget, record_model(metrics, truth))
 
     axes = {
-        "target": targets,
-        "budget": jax.tree.map(lambda *x: jnp.stack(x), *controls),
-        "seed": lane_keys(config.key, range(num_seeds)),
+        "target": Axis(TARGETS, targets),
+        "budget": Axis(config.budgets, sizes(config.num_kept, config.budgets, config.num_generations)),
+        "seed": seeds(1 if exact else config.num_seeds, config.seed),
     }
-    name = f"d = {dim}" + (" (mean field)" if exact else "")
-    history = parts.sweep(name, build, axes, config.num_generations)
-    coords = {
-        "target": list(TARGETS),
-        "budget": list(config.budgets),
-        "seed": np.arange(num_seeds),
-        "generation": np.arange(config.num_generations + 1),
-    }
-    return frame(history, tuple(coords), coords)
+    found = runner.sweep(f"d = {dim}" + (" (mean field)" if exact else ""), build, axes)
+    return found.sel(generation=log_spaced(config.num_generations, per_decade=20))
 
 
-def run(config: Config, parts: Parts) -> Output:
+def run(config: Config, runner: Runner) -> Output:
     """Map the exponents, and thin trajectories to a logarithmic grid of generations."""
     check_range("num_generations", config.num_generations, low=10)
     check_range("num_seeds", config.num_seeds, low=1)
     check_range("condition", config.condition, low=1)
     check_fit(config.num_kept, max(config.dims))
-    times = log_spaced(config.num_generations, per_decade=20)
-    simulated, exact = [], []
-    for dim in config.dims:
-        simulated.append(simulate(config, parts, dim, exact=False).sel(generation=times))
-        with jax.enable_x64(True):
-            exact.append(simulate(config, parts, dim, exact=True).isel(seed=0).sel(generation=times))
-    dims = pd.Index(list(config.dims), name="dim")
-    simulated, exact = xr.concat(simulated, dims), xr.concat(exact, dims)
-    arrays = xr.merge([simulated, exact.rename({name: f"{name}_mean_field" for name in exact})])
+    simulated = along("dim", {dim: simulate(config, runner, dim, exact=False) for dim in config.dims})
+    with jax.enable_x64(True):
+        exact = along("dim", {dim: simulate(config, runner, dim, exact=True).isel(seed=0) for dim in config.dims})
+    arrays = simulated.merge(exact.rename({name: f"{name}_mean_field" for name in exact}))
 
-    rows, last = [], []
-    for target in TARGETS:
-        for dim in config.dims:
-            for budget in config.budgets:
-                cell = arrays.sel(target=target, dim=dim, budget=budget)
-                centre, slopes = local_slopes(cell.trace_ratio.transpose("seed", "generation"), times)
-                _, exact_slopes = local_slopes(cell.trace_ratio_mean_field, times)
-                interval = seed_interval(-slopes)
-                labels = {
-                    "target": target,
-                    "dim": dim,
-                    "budget": budget,
-                    "num_kept": config.num_kept,
-                    "psi": psi(dim, budget),
-                    "psi_finite": psi_finite(dim, budget, config.num_kept),
-                }
-                cell_rows = pd.DataFrame(
-                    {
-                        "generation": centre.round().astype(int),
-                        "slope": interval.mean,
-                        "slope_low": interval.low,
-                        "slope_high": interval.high,
-                        "slope_mean_field": -exact_slopes,
-                    }
-                ).assign(**labels)
-                rows.append(cell_rows)
-                last.append(cell_rows.iloc[-1])
-    table = pd.concat(rows)[[*labels, *rows[0].columns[:5]]]
-    final = pd.DataFrame(last)
+    rows = []
+    for target, dim, budget in itertools.product(TARGETS, config.dims, config.budgets):
+        cell = arrays.sel(target=target, dim=dim, budget=budget)
+        centre, slopes = local_slopes(cell.trace_ratio.transpose("seed", "generation"), cell.generation)
+        _, exact_slopes = local_slopes(cell.trace_ratio_mean_field, cell.generation)
+        interval = seed_interval(-slopes)
+        row = {
+            "target": target,
+            "dim": dim,
+            "budget": budget,
+            "num_kept": config.num_kept,
+            "psi": psi(dim, budget),
+            "psi_finite": psi_finite(dim, budget, config.num_kept),
+            "generation": centre.round().astype(int),
+            "slope": interval.mean,
+            "slope_low": interval.low,
+            "slope_high": interval.high,
+            "slope_mean_field": -exact_slopes,
+        }
+        rows.append(pd.DataFrame(row))
+    final = pd.concat([cell_rows.tail(1) for cell_rows in rows])
     inside = {}
     for theory in ("psi", "psi_finite", "slope_mean_field"):
         hits = (final.slope_low <= final[theory]) & (final[theory] <= final.slope_high)
         inside[f"{theory}_inside_interval"] = f"{int(hits.sum())} of {len(final)}"
-    return Output(arrays, table, inside | {"final": final.to_dict("records")})
+    return Output(arrays, pd.concat(rows), inside | {"final": final.to_dict("records")})
 
 
 if __name__ == "__main__":

@@ -1,25 +1,25 @@
-"""Every reference and selector in the recursion: Gaussian silos, a Gaussian model, and the bytes that each costs."""
+"""Every verifier in the recursion: Gaussian silos, a Gaussian model, and the bytes that each costs."""
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Parts, frame, lane_keys, main
-from experiments.methods import METHODS, Comparison, check_comparison, methods
-from jaxcollapse.base import Measure, Moments
-from jaxcollapse.batches import sampled
+from experiments.common import Output, Runner, main
+from experiments.comparison import Comparison, check_comparison, settings
+from jaxcollapse.base import Measure, Run
+from jaxcollapse.checks import check_fit
 from jaxcollapse.generators import gaussian
 from jaxcollapse.measures import as_moments, uniform_measure, union
 from jaxcollapse.memories import moments_memory
 from jaxcollapse.metrics import METRICS
-from jaxcollapse.sweep import Trajectory
-from jaxcollapse.trajectory import build_collapse, record_model
-from jaxcollapse.validation import check_fit, make_controls
+from jaxcollapse.record import record_model
+from jaxcollapse.recursion import build_collapse, sample_and_select
+from jaxcollapse.sizes import sizes
+from jaxcollapse.sweep import Axis, along, seeds
+from jaxcollapse.tree import row
+from jaxcollapse.verifiers import VERIFIERS, verifier, verifier_bytes
 from jaxcollapse.workflows import accumulate
 
 NAME = "proxy_gaussian"
@@ -30,6 +30,8 @@ RECORDED = ("trace_ratio", "mean_error", "bures_w2")
 class Config(Comparison):
     """What a verifier is shown, and how it selects, under accumulate."""
 
+    verifiers: tuple[str, ...] = tuple(name for name in VERIFIERS if name not in ("unbiased_silo", "keep_all"))
+    """Ways to select."""
     num_generations: int = 30
     """Generations after the fit to real data."""
     num_silos: int = 5
@@ -44,7 +46,7 @@ class Config(Comparison):
 
 PRESETS = {
     "smoke": {
-        "methods": ("random", "Scheme I", "mixture", "logistic ratio"),
+        "verifiers": ("random", "scheme_i", "federated_sinkhorn", "logistic_ratio"),
         "num_kept": 20,
         "num_generations": 2,
         "silo_size": 12,
@@ -53,7 +55,7 @@ PRESETS = {
         "num_seeds": 2,
     },
     "quick": {
-        "methods": ("random", "single silo", "Scheme I", "Scheme II", "mixture", "tilt"),
+        "verifiers": ("random", "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "tilt"),
         "num_kept": 80,
         "num_generations": 12,
         "silo_size": 60,
@@ -69,7 +71,7 @@ def problem(config: Config) -> Measure:
     """Draw the silos of every seed, [seed, K, m, d]."""
     silos = []
     for seed in range(config.num_seeds):
-        rng = np.random.default_rng([config.key, seed])
+        rng = np.random.default_rng([config.seed, seed])
         means = config.separation * rng.standard_normal((config.num_silos, 1, config.dim))
         roots = rng.standard_normal((config.num_silos, config.dim, config.dim)) / np.sqrt(config.dim)
         noise = rng.standard_normal((config.num_silos, config.silo_size, config.dim))
@@ -77,47 +79,39 @@ def problem(config: Config) -> Measure:
     return uniform_measure(np.float32(silos))
 
 
-def simulation(config: Config, name: str) -> Callable[..., Trajectory]:
-    """Make the builder of one method's trajectories."""
-    budget = 1.0 if name == "random" else config.budget
-    controls = make_controls(config.num_kept, budget, temperature=1.0)
+def simulate(config: Config, runner: Runner, silos: Measure, name: str) -> xr.Dataset:
+    """Run one verifier on every problem, and count the bytes that it has cost by each generation."""
+    budget = 1.0 if name in ("random", "keep_all") else config.budget
+    recursion = sizes(config.num_kept, budget, config.num_generations, temperature=1.0)
+    metrics = {metric: METRICS[metric] for metric in RECORDED}
 
-    def build(seed) -> Trajectory:
+    def prepare(seed):
         key, silos = seed
-        truth = union(jax.vmap(as_moments)(silos))
-        method = methods(config, config.silo_size, truth)[name]
-        setup_key, run_key = jax.random.split(key)
-        batch_fn = sampled(
-            gaussian(), method.select, method.reference_fn, method.setup(setup_key, silos), int(controls.num_candidates)
-        )
-        collapse = build_collapse(gaussian(), batch_fn, accumulate(moments_memory()))
-        metrics = {metric: METRICS[metric] for metric in RECORDED}
-        return Trajectory(run_key, collapse, truth, controls, record_model(metrics, truth))
+        return {"select": verifier(name, silos, jax.random.split(key)[0], **settings(config))}
 
-    return build
+    def build(seed, select) -> Run:
+        key, silos = seed
+        truth = union(as_moments(silos))
+        collapse = build_collapse(gaussian(), sample_and_select(gaussian(), select), accumulate(moments_memory()))
+        return Run(jax.random.split(key)[1], collapse, truth, recursion, record_model(metrics, truth))
+
+    labels, keys = seeds(config.num_seeds, config.seed)
+    history = runner.sweep(name, build, {"seed": Axis(labels, (keys, silos))}, prepare=prepare)
+    before, each = verifier_bytes(name, row(silos, 0), recursion.max_candidates, **settings(config))
+    return history.assign(bytes=before + each * history.generation.astype(float))  # netCDF has no longer integers
 
 
-def run(config: Config, parts: Parts) -> Output:
-    """Run every method on every problem."""
-    check_comparison(config, METHODS)
+def run(config: Config, runner: Runner) -> Output:
+    """Run every verifier on every problem."""
+    check_comparison(config)
     check_fit(config.num_kept, config.dim)
     check_fit(config.silo_size, config.dim)
-    seeds = np.arange(config.num_seeds)
-    lanes = {"seed": (lane_keys(config.key, seeds), problem(config))}
-    coords = {"seed": seeds, "generation": np.arange(config.num_generations + 1)}
-    identity = Moments(jnp.ones(()), jnp.zeros(config.dim), jnp.eye(config.dim))
-    available = methods(config, config.silo_size, identity)
-    histories = [
-        frame(parts.sweep(name, simulation(config, name), lanes, config.num_generations), tuple(coords), coords)
-        for name in config.methods
-    ]
-    arrays = xr.concat(histories, pd.Index(list(config.methods), name="method"))
-    table = arrays.to_dataframe().reset_index()
-    each, once = (table.method.map({m: getattr(available[m], part) for m in available}) for part in ("each", "once"))
-    table = table.assign(bytes=once + each * table.generation)
-    table = table[["method", "seed", "generation", *RECORDED, "bytes"]]
+    silos = problem(config)
+    arrays = along("verifier", {name: simulate(config, runner, silos, name) for name in config.verifiers})
+    table = arrays.to_dataframe().reset_index()[["verifier", "seed", "generation", *RECORDED, "bytes"]]
+    table = table.astype({"bytes": int})
     last = table[table.generation == config.num_generations].drop(columns=["seed", "generation"])
-    summary = last.groupby("method", sort=False).mean().reset_index()
+    summary = last.groupby("verifier", sort=False).mean().reset_index()
     return Output(arrays, table, {"last_generation": summary.to_dict("records")})
 
 

@@ -6,32 +6,36 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Parts, Settings, frame, lane_keys, main
-from jaxcollapse.base import Measure, Moments, Target
-from jaxcollapse.batches import sampled
+from experiments.common import Output, Runner, Settings, main
+from jaxcollapse import silos
+from jaxcollapse.base import Measure, Moments, Record, Run, Sizes, Target
+from jaxcollapse.checks import check_budget, check_fit, check_range
 from jaxcollapse.data.digits import load_digits
 from jaxcollapse.data.features import fit_pca, project
 from jaxcollapse.generators import gaussian
-from jaxcollapse.measures import as_moments, uniform_measure
+from jaxcollapse.measures import as_moments, pooled, uniform_measure
 from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import METRICS, target_distance
-from jaxcollapse.references import all_silos, pooled, single_silo
-from jaxcollapse.selectors import SELECTORS, keep_all, mahalanobis
-from jaxcollapse.silos import dirichlet_split, exdir_split, stack_silos
-from jaxcollapse.sweep import Trajectory
-from jaxcollapse.targets import cast, fit_target, stack
+from jaxcollapse.record import record_model, record_side_by_side
+from jaxcollapse.recursion import sample_and_select, side_by_side
+from jaxcollapse.scores import mahalanobis
+from jaxcollapse.selectors import keep_all, top
+from jaxcollapse.sizes import sizes
+from jaxcollapse.sweep import Axis, along, seeds
+from jaxcollapse.targets import fit_target
 from jaxcollapse.theory.closed_forms import CLOSED_FORMS
 from jaxcollapse.theory.mean_field import fresh_moments, kept_moments, limit
-from jaxcollapse.trajectory import record_model, record_side_by_side, side_by_side
-from jaxcollapse.validation import check_budget, check_fit, check_range, make_controls
+from jaxcollapse.tree import cast, row, stack
 from jaxcollapse.workflows import WORKFLOWS
 
 NAME = "silo_digits"
-SPLITS = ("ExDir(1, 0.1)", "Dirichlet(0.1)")
-VERIFIERS = {"silo": single_silo(0), "pooled": pooled()}
+SPLITS = {
+    "ExDir(1, 0.1)": {"how": "exdir", "classes_per_silo": 1, "alpha": 0.1},
+    "Dirichlet(0.1)": {"how": "dirichlet", "alpha": 0.1},
+}
+VERIFIERS = {"silo": lambda parts: row(parts, 0), "pooled": pooled}
 RECORDED = ("trace_ratio", "mean_error", "bures_w2", "effective_rank")
 
 
@@ -69,72 +73,60 @@ def problem(config: Config) -> tuple[Measure, Target]:
     digits = load_digits()
     pca = fit_pca(digits.points, config.num_components)
     features = np.asarray(project(pca, digits.points))
-    splits = (
-        exdir_split(config.key, digits.labels, config.num_silos, 1, 0.1),
-        dirichlet_split(config.key, digits.labels, config.num_silos, 0.1),
-    )
     targets = []
-    for split in splits:
-        silos = stack_silos(features, split)
-        for reference_fn in VERIFIERS.values():
-            shown = reference_fn(jax.random.key(0), silos, uniform_measure(features), controls(config))
-            targets.append(fit_target(jax.tree.map(lambda x: x[0], shown), config.shrinkage))
-    shape = (len(splits), len(VERIFIERS))
-    return uniform_measure(features), jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), stack(targets))
+    for rule in SPLITS.values():
+        parts = silos.split(features, digits.labels, num_silos=config.num_silos, seed=config.seed, **rule)
+        targets.append(stack([fit_target(seen(parts), config.shrinkage) for seen in VERIFIERS.values()]))
+    return uniform_measure(features), stack(targets)
 
 
-def controls(config: Config, budget: float | None = None):
+def sizes_of(config: Config, budget: float) -> Sizes:
     """Count kept, drawn and fresh samples."""
     num_fresh = round(config.num_kept * config.fresh_share / (1 - config.fresh_share))
-    return make_controls(config.num_kept, budget or config.budget, num_fresh)
+    return sizes(config.num_kept, budget, config.num_generations, num_fresh=num_fresh)
 
 
-def simulation(config: Config, real: Measure) -> Callable[..., Trajectory]:
-    """Make the builder of trajectories, all workflows side by side; without a verifier nothing is selected."""
-    n, truth = config.num_kept, as_moments(real)
-    max_fresh = max(int(controls(config).num_fresh), 1)
-    moments, buffer = moments_memory(), buffer_memory(n * config.num_generations, n)
-    workflows = [make(buffer if name == "accumulate_subsample" else moments) for name, make in WORKFLOWS.items()]
+def record(truth: Moments, target: Target | None) -> Record:
+    """Record the metrics of the experiment, and the distance to a verifier's target where there is one."""
+    metrics = {name: METRICS[name] for name in RECORDED}
+    if target is not None:
+        metrics["target_distance"] = target_distance(target)
+    return record_side_by_side(record_model(metrics, truth))
 
-    def draw_real(key, controls) -> Measure:
-        index = jax.random.randint(key, (max_fresh,), 0, real.points.shape[0])
-        drawn = jnp.arange(max_fresh) < controls.num_fresh
-        return Measure(real.points[index], drawn.astype(real.points.dtype))
 
-    def build(seed, verifier: Target | None = None) -> Trajectory:
-        knobs = controls(config, 1.0 if verifier is None else None)
-        select = keep_all if verifier is None else SELECTORS["top"](mahalanobis(), n)
-        silos = jax.tree.map(lambda x: x[None], verifier)
-        num_candidates = n if verifier is None else round(n / config.budget)
-        batch_fn = sampled(gaussian(), select, all_silos(), silos, num_candidates)
-        collapse = side_by_side(gaussian(), batch_fn, workflows, draw_real)
-        return Trajectory(seed, collapse, truth, knobs, record(truth, verifier))
+def simulation(config: Config) -> Callable[..., Run]:
+    """Make the builder of runs, all workflows side by side; without a verifier nothing is selected."""
+    memories = {"accumulate_subsample": buffer_memory()}
+    workflows = [make(memories.get(name, moments_memory())) for name, make in WORKFLOWS.items()]
+
+    def build(real, truth, seed, split=None, verifier=None) -> Run:
+        def fresh(key, sizes) -> Measure:
+            return uniform_measure(real.points[jax.random.randint(key, (sizes.max_fresh,), 0, len(real.points))])
+
+        target = None if split is None else row(split, verifier)
+        recursion = sizes_of(config, 1.0 if target is None else config.budget)
+        select = keep_all() if target is None else top(mahalanobis(target))
+        collapse = side_by_side(gaussian(), sample_and_select(gaussian(), select), workflows, fresh)
+        return Run(seed, collapse, truth, recursion, record(truth, target))
 
     return build
 
 
-def prediction(config: Config, truth: Moments) -> Callable[..., Trajectory]:
+def prediction(config: Config) -> Callable[..., Run]:
     """Make the builder of mean fields, all workflows side by side."""
     workflows = [WORKFLOWS[limit(name)](moments_memory()) for name in WORKFLOWS]
 
-    def build(verifier: Target) -> Trajectory:
-        collapse = side_by_side(gaussian(), kept_moments(verifier), workflows, fresh_moments(truth))
-        return Trajectory(jax.random.key(0), collapse, truth, controls(config), record(truth, verifier))
+    def build(truth, split, verifier) -> Run:
+        target = row(split, verifier)
+        collapse = side_by_side(gaussian(), kept_moments(target), workflows, fresh_moments(truth))
+        return Run(jax.random.key(0), collapse, truth, sizes_of(config, config.budget), record(truth, target))
 
     return build
-
-
-def record(truth: Moments, verifier: Target | None):
-    """Record the metrics of the experiment, and the distance to a verifier's target where there is one."""
-    metrics = {name: METRICS[name] for name in RECORDED}
-    if verifier is not None:
-        metrics["target_distance"] = target_distance(verifier)
-    return record_side_by_side(record_model(metrics, truth))
 
 
 def without_verifier(config: Config, truth: Moments) -> xr.Dataset:
     """Evaluate the closed forms of random selection."""
-    arguments = {"fresh_mix": (int(controls(config).num_fresh),)}
+    arguments = {"fresh_mix": (sizes_of(config, 1.0).max_fresh,)}
     variance = np.stack(
         [f(config.num_kept, config.num_generations, *arguments.get(name, ())) for name, f in CLOSED_FORMS.items()],
         axis=-1,
@@ -144,7 +136,7 @@ def without_verifier(config: Config, truth: Moments) -> xr.Dataset:
     return xr.Dataset({"trace_ratio": (dims, variance), "mean_error": (dims, (1 - variance) * total)})
 
 
-def run(config: Config, parts: Parts) -> Output:
+def run(config: Config, runner: Runner) -> Output:
     """Simulate every workflow under every verifier, and predict it from what the verifier knows."""
     check_range("num_generations", config.num_generations, low=1)
     check_range("fresh_share", config.fresh_share, low=0, high=0.99)
@@ -154,48 +146,32 @@ def run(config: Config, parts: Parts) -> Output:
     check_fit(config.num_kept, config.num_components)
     real, targets = problem(config)
     truth = as_moments(real)
-    exact_targets = jax.tree.map(np.asarray, targets)
-    seeds = np.arange(config.num_seeds)
-    keys = lane_keys(config.key, seeds)
-    coords = {
-        "split": list(SPLITS),
-        "verifier": list(VERIFIERS),
-        "seed": seeds,
-        "generation": np.arange(config.num_generations + 1),
-        "workflow": list(WORKFLOWS),
-    }
+    recorded = (*RECORDED, "target_distance")
+    options = {"dims": dict.fromkeys(recorded, ("workflow",)), "coords": {"workflow": list(WORKFLOWS)}}
 
-    def sweep(name, build, **axes) -> xr.Dataset:
-        dims = (*axes, "generation", "workflow")
-        history = parts.sweep(name, build, axes, config.num_generations)
-        return frame(history, dims, {d: coords[d] for d in dims})
+    def axes(dtype) -> dict[str, Axis]:
+        verifiers = Axis(list(VERIFIERS), jnp.arange(len(VERIFIERS)))
+        return {"split": Axis(list(SPLITS), cast(targets, dtype)), "verifier": verifiers}
 
-    def of_verifier(build) -> Callable[..., Trajectory]:
-        return lambda split, verifier, **seed: build(*seed.values(), jax.tree.map(lambda x: x[verifier], split))
-
-    build = simulation(config, real)
-    random = sweep("random", build, seed=keys)
-    selected = sweep("verified", of_verifier(build), split=targets, verifier=jnp.arange(2), seed=keys)
+    seed, fixed = {"seed": seeds(config.num_seeds, config.seed)}, {"real": real, "truth": truth}
+    random = runner.sweep("random", simulation(config), seed, fixed=fixed, **options)
+    selected = runner.sweep("verified", simulation(config), axes(jnp.float32) | seed, fixed=fixed, **options)
     with jax.enable_x64(True):
-        predict = of_verifier(prediction(config, cast(truth, jnp.float64)))
-        exact = sweep("mean field", predict, split=cast(exact_targets, jnp.float64), verifier=jnp.arange(2))
-    theory = with_random(exact, without_verifier(config, truth)).expand_dims(seed=seeds)
-    pair = [with_random(selected, random), theory]
-    arrays = xr.concat(pair, pd.Index(["simulation", "theory"], name="source"))
+        fixed = {"truth": cast(truth, jnp.float64)}
+        exact = runner.sweep("mean field", prediction(config), axes(jnp.float64), fixed=fixed, **options)
 
-    columns = ["workflow", "split", "verifier", "seed", "generation"]
-    table = arrays.to_dataframe().reset_index()
-    table = table[[*columns, *RECORDED, "target_distance", "source"]]
-    last = table[table.generation == config.num_generations]
-    final = last.groupby(["source", "workflow", "split", "verifier"]).trace_ratio.mean()
-    summary = {" / ".join(labels): float(value) for labels, value in final.items()}
-    return Output(arrays, table, {"final_mean_trace_ratio": summary})
+    def with_random(verified: xr.Dataset, random: xr.Dataset) -> xr.Dataset:
+        each = {name: verified.sel(verifier=name, drop=True) for name in VERIFIERS}
+        return along("verifier", each | {"random": random})
 
+    simulated, theory = with_random(selected, random), with_random(exact, without_verifier(config, truth))
+    arrays = along("source", {"simulation": simulated, "theory": theory})
 
-def with_random(verified: xr.Dataset, random: xr.Dataset) -> xr.Dataset:
-    """Add random selection as one more verifier, the same for every split."""
-    random = random.expand_dims(split=verified.split, verifier=["random"])
-    return xr.concat([verified, random], "verifier", data_vars="all", fill_value=np.nan)
+    table = arrays.to_dataframe(["source", "split", "verifier", "seed", "generation", "workflow"]).reset_index()
+    table = table[["workflow", "split", "verifier", "seed", "generation", *recorded, "source"]]
+    final = arrays.trace_ratio.isel(generation=-1).mean("seed")
+    final = final.transpose("source", "workflow", "split", "verifier").to_series()
+    return Output(arrays, table, {"final_mean_trace_ratio": {" / ".join(k): float(v) for k, v in final.items()}})
 
 
 if __name__ == "__main__":

@@ -5,30 +5,29 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Parts, lane_keys, main
+from experiments.common import Output, Runner, main
 from experiments.image_silos import (
     ImageComparison,
     Images,
     Space,
-    Split,
     check_images,
     deal,
-    first_models,
     problem,
-    simulation,
+    simulate,
+    sizes_at,
+    starts,
 )
-from jaxcollapse.base import Measure
+from jaxcollapse.base import Measure, Record
+from jaxcollapse.checks import check_budget, check_names, check_range
 from jaxcollapse.measures import uniform_measure
-from jaxcollapse.metrics import frechet, precision, recall
+from jaxcollapse.metrics import METRICS, POINT_METRICS
+from jaxcollapse.record import record_samples
 from jaxcollapse.silos import exdir_split
-from jaxcollapse.sweep import Trajectory
-from jaxcollapse.validation import check_budget, check_names, check_range
+from jaxcollapse.sweep import Axis, along
 
 NAME = "silo_geometry"
 MIN_SIZE = 2
@@ -40,9 +39,9 @@ DIALS = ("num_silos", "num_train", "num_iterations")
 class Config(ImageComparison):
     """Distances to the truth relative to those of random selection, over the shape of the silos."""
 
-    methods: tuple[str, ...] = ("single silo", "Scheme I", "Scheme II", "pooled", "tilt")
+    verifiers: tuple[str, ...] = ("single_silo", "scheme_i", "scheme_ii", "pooled", "tilt")
     """Ways to select, each compared with random selection."""
-    generator: str = "mixture"
+    generator: str = "gaussian_mixture"
     """Generator."""
     classes: tuple[int, ...] = (1, 2, 5, 10)
     """Classes C of a silo, in ExDir(C, alpha)."""
@@ -75,49 +74,34 @@ class Config(ImageComparison):
     num_support: int = 50
     """Support points S of the schemes' references."""
     num_rounds: int = 5
-    """Rounds of the schemes; the mixture reference takes four times as many of its own."""
+    """Rounds of the schemes; federated Sinkhorn takes four times as many of its own."""
 
 
 PRESETS = {
     "smoke": {
-        "methods": ("single silo",), "classes": (1, 10), "budgets": (0.5,), "dials": ("num_train",),
+        "verifiers": ("single_silo",), "classes": (1, 10), "budgets": (0.5,), "dials": ("num_train",),
         "of_num_train": (300,), "num_kept": 60, "num_generations": 2, "num_train": 400, "num_components": 8,
         "num_gaussians": 4, "num_scored": 60, "num_seeds": 2,
     },
     "quick": {
-        "methods": ("single silo", "Scheme II", "tilt"), "classes": (1, 10), "budgets": (0.5, 0.1), "dials": (),
+        "verifiers": ("single_silo", "scheme_ii", "tilt"), "classes": (1, 10), "budgets": (0.5, 0.1), "dials": (),
         "num_kept": 200, "num_generations": 4, "num_scored": 400, "num_seeds": 3,
     },
     "paper": {},
 }  # fmt: skip
 
 
-def exdir(classes: int, alpha: float) -> Split:
-    """Make the division in which each silo holds some classes."""
-    return lambda seed, labels, num_silos: exdir_split(seed, labels, num_silos, classes, alpha, MIN_SIZE)
-
-
 def deal_all(config: Config, images: Images, labels: np.ndarray, classes: tuple[int, ...]) -> Measure:
-    """Divide the images by each number of classes, [C, seed, K, m, d]."""
-    every = [exdir(c, config.alpha) for c in classes]
-
-    def split(seed, labels, num_silos):
-        return every[seed // config.num_seeds](seed % config.num_seeds, labels, num_silos)
-
-    together = deal(dataclasses.replace(config, num_seeds=len(classes) * config.num_seeds), split, images, labels)
-    return jax.tree.map(lambda leaf: leaf.reshape(len(classes), config.num_seeds, *leaf.shape[1:]), together)
+    """Divide the images by each number of classes, [seed, C, K, m, d]."""
+    splits = [partial(exdir_split, classes_per_silo=c, alpha=config.alpha, min_size=MIN_SIZE) for c in classes]
+    return deal(config, splits, images, labels)
 
 
-def record_distance(config: Config, images: Images, space: Space, silos: Measure):
+def record_distance(config: Config, images: Images, space: Space, silos: Measure, silo: Any) -> Record:
     """Record how far samples of the model are from images held out."""
+    metrics = {name: (METRICS | POINT_METRICS)[name] for name in RECORDED}
     truth = uniform_measure(images.test_features)
-    metrics = {"frechet": frechet, "precision": precision(3), "recall": recall(3)}
-
-    def record(key, state, info):
-        generated = uniform_measure(space.embed(space.generator.sample(key, state.params, config.num_scored)))
-        return {name: metric(key, generated, truth) for name, metric in metrics.items()}
-
-    return record
+    return record_samples(metrics, truth, space.generator, config.num_scored, space.embed)
 
 
 def settings(config: Config) -> Iterator[tuple[Config, tuple[int, ...], tuple[float, ...]]]:
@@ -134,38 +118,28 @@ def settings(config: Config) -> Iterator[tuple[Config, tuple[int, ...], tuple[fl
 
 def compare(
     config: Config,
-    parts: Parts,
+    runner: Runner,
     images: Images,
     silos: Measure,
     classes: tuple[int, ...],
     budgets: tuple[float, ...],
     label: str,
 ) -> xr.Dataset:
-    """Run random selection and every method for all classes and budgets; scores of the last generation."""
-    config, seeds = dataclasses.replace(config, budget=min(budgets)), np.arange(config.num_seeds)
-    keys = lane_keys(config.key, seeds)
-    models = parts.once(f"first {label}", partial(first_models, config, images, config.generator), keys)
-    axes = {
-        "seed": (keys, models, seeds),
-        "classes": silos,
-        "budget": jnp.asarray([round(config.num_kept / budget) for budget in budgets], jnp.int32),
-    }
-    coords = {"seed": seeds, "classes": list(classes), "budget": list(budgets)}
-    methods = ("random", *config.methods)
-    found = []
-    for method in methods:
-        start = simulation(config, images, config.generator, method, partial(record_distance, config, images))
-
-        def build(seed, classes, budget, start=start) -> Trajectory:
-            key, model, index = seed
-            return start((key, model, jax.tree.map(lambda leaf: leaf[index], classes)), 0, budget)
-
-        history = parts.sweep(f"{label}, {method}", build, axes, config.num_generations)
-        found.append(xr.Dataset({name: (tuple(coords), history[name][..., -1]) for name in RECORDED}, coords))
-    return xr.concat(found, pd.Index(methods, name="method"))
+    """Run random selection and every verifier for all classes and budgets; scores of the last generation."""
+    start, runs = starts(config, runner, f"first {label}", images, config.generator, silos), {}
+    for name in ("random", *config.verifiers):
+        axes = {
+            "seed": start,
+            "division": Axis(classes, np.arange(len(classes))),
+            "budget": Axis(budgets, sizes_at(config, name, budgets)),
+        }
+        record = partial(record_distance, config)
+        found = simulate(config, runner, f"{label}, {name}", images, config.generator, name, record, axes)
+        runs[name] = found.isel(generation=-1, drop=True)
+    return along("verifier", runs).rename(division="classes")
 
 
-def run(config: Config, parts: Parts) -> Output:
+def run(config: Config, runner: Runner) -> Output:
     """Turn every dial."""
     check_images(config, (), [config.generator])
     check_names("dials", config.dials, DIALS)
@@ -176,17 +150,17 @@ def run(config: Config, parts: Parts) -> Output:
     check_range("budgets", len(config.budgets), low=1)
     prepared = []
     for setting, classes, budgets in settings(config):
-        images, labels, _ = problem(setting, parts)
+        images, labels, _ = problem(setting, runner)
         prepared.append((setting, images, deal_all(setting, images, labels, classes), classes, budgets))
     tables = []
     for setting, *given in prepared:
         values = {dial: getattr(setting, dial) for dial in DIALS}
-        arrays = compare(setting, parts, *given, "-".join(map(str, values.values())))
+        arrays = compare(setting, runner, *given, "-".join(map(str, values.values())))
         tables.append(arrays.to_dataframe().reset_index().assign(**values))
     table = pd.concat(tables, ignore_index=True)
-    columns = ["classes", "budget", *DIALS, "method", "seed"]
-    random = table[table.method == "random"].drop(columns=["method", "precision", "recall"])
-    table = table.merge(random, on=[c for c in columns if c != "method"], suffixes=("", "_random"))
+    columns = ["classes", "budget", *DIALS, "verifier", "seed"]
+    random = table[table.verifier == "random"].drop(columns=["verifier", "precision", "recall"])
+    table = table.merge(random, on=[c for c in columns if c != "verifier"], suffixes=("", "_random"))
     table["gain"] = np.log2(table.frechet_random / table.frechet)
     table = table[[*columns, *RECORDED, "gain"]]
     return Output(

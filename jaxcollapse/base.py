@@ -1,26 +1,23 @@
-"""The vocabulary: data, controls, and the contracts that every member keeps.
+"""The vocabulary: data, sizes, and the contracts that every member keeps.
 
-Data are weighted empirical measures, or the moments that summarise them.
-Algorithms are NamedTuples of pure functions, made by lower-case factories:
-what changes shapes or Python structure is a factory argument, everything
-else is traced and rides in `Controls`. All contracts are written for one
-seed; `jax.vmap` adds the others.
+Data are weighted empirical measures, or the moments that summarise them. Algorithms are made by lower-case factories:
+generators, memories and workflows are NamedTuples of pure functions; scores, selectors and exchanges are `closure`s,
+functions that know arrays. All contracts are written for one seed; `jax.vmap` adds the others.
 """
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
+
+from jaxcollapse.tree import closure, static
 
 
 class Measure(NamedTuple):
     r"""A weighted empirical measure :math:`\sum_i w_i \delta_{x_i}`.
 
     Attributes:
-        points: x, shape [n, d]; stacks of measures (silos, references) lead with further axes.
+        points: x, shape [n, d]; stacks of measures, such as silos, lead with further axes.
         weights: w, non-negative masses, shape [n]. Padding has mass zero.
     """
 
@@ -57,24 +54,50 @@ class Target(NamedTuple):
     factor: Float[Array, "*stack d d"]
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Controls:
-    """The knobs of a generation. Every field is traced: sweep them with `jax.vmap`, without recompiling.
+@closure
+class Sizes:
+    """The sizes of a recursion; `jaxcollapse.sizes` makes one from checked numbers.
 
-    `jaxcollapse.validation.make_controls` builds one from checked Python numbers.
+    The first four are traced: sweep them with `jax.vmap`, without recompiling. The others are static, and set shapes.
 
     Attributes:
-        num_kept: n, how many candidates are kept.
+        num_kept: n, how many candidates are kept in each generation.
         num_candidates: N, how many are drawn.
         num_fresh: real samples added to each training set by `fresh_mix`.
         temperature: of soft selection, in units of the score.
+        max_kept: bound on `num_kept`.
+        max_candidates: bound on `num_candidates`; the excess is drawn and masked.
+        max_fresh: bound on `num_fresh`.
+        num_generations: T, after generation 0.
     """
 
     num_kept: Int[Array, "*stack"]
     num_candidates: Int[Array, "*stack"]
     num_fresh: Int[Array, "*stack"]
     temperature: Float[Array, "*stack"]
+    max_kept: int = static()
+    max_candidates: int = static()
+    max_fresh: int = static()
+    num_generations: int = static()
+
+
+class Counted(NamedTuple):
+    """A value, and how often something went wrong on the way to it.
+
+    Functions that can count nothing return the value alone.
+
+    Attributes:
+        value: of any type.
+        trouble: integers, shape [], by what they count, in words.
+    """
+
+    value: Any
+    trouble: Mapping[str, Array]
+
+
+def counted(result: Any) -> Counted:
+    """Add a count of nothing to a value that has none."""
+    return result if isinstance(result, Counted) else Counted(result, {})
 
 
 class Generator(NamedTuple):
@@ -84,81 +107,114 @@ class Generator(NamedTuple):
         init: `init(key, data) -> params`, a first fit.
         fit: `fit(key, params, data) -> params`, the next fit, warm-started where that helps.
         sample: `sample(key, params, num_samples) -> [num_samples, d]`, independent draws.
+        takes_moments: whether its fits need no more of the data than `Moments`, which its parameters then are.
     """
 
     init: Callable[[Key[Array, ""], Data], Any]
     fit: Callable[[Key[Array, ""], Any, Data], Any]
     sample: Callable[[Key[Array, ""], Any, int], Float[Array, "n d"]]
+    takes_moments: bool = False
 
 
 class Memory(NamedTuple):
-    """What a workflow remembers of the data it was given.
+    """What a workflow remembers of the data that it was given.
 
     Attributes:
-        init: `init(batch) -> state`, empty; only the shapes of the batch are read.
-        add: `add(state, batch) -> state`.
+        init: `init(kept, sizes, num_generations) -> state`, empty, with room for so many kept sets and one of fresh
+            data; only the shapes of `kept` are read.
+        add: `add(state, data, max_points) -> state`, with a static bound on the points of positive mass.
         training: `training(state) -> Data`, everything remembered.
-        subsample: `subsample(key, state, num) -> Measure`, `num` of the remembered points, uniformly
+        subsample: `subsample(key, state, sizes) -> Measure`, `sizes.num_kept` of the remembered points, uniformly
             without replacement; None where points are not kept.
     """
 
-    init: Callable[[Data], Any]
-    add: Callable[[Any, Data], Any]
-    training: Callable[[Any], Data]
-    subsample: Callable[[Key[Array, ""], Any, Int[Array, ""]], Measure] | None
+    init: Callable[[Data, Sizes, int], Any]
+    add: Callable[[Any, Data, int], Any]
+    training: Callable[[Any], Data | Counted]
+    subsample: Callable[[Key[Array, ""], Any, Sizes], Measure | Counted] | None
 
 
 class Workflow(NamedTuple):
     """How kept data become the next training set.
 
     Attributes:
-        init: `init(batch) -> state`; only the shapes of the batch are read.
-        update: `update(key, state, batch, fresh, controls) -> (state, training)`, with `fresh` a
-            batch of new real data or None.
+        init: `init(kept, sizes) -> state`; only the shapes of `kept` are read.
+        update: `update(key, state, kept, fresh, sizes) -> (state, training)`, with `fresh` new real data or None.
     """
 
-    init: Callable[[Data], Any]
-    update: Callable[[Key[Array, ""], Any, Data, Data | None, Controls], tuple[Any, Data]]
+    init: Callable[[Data, Sizes], Any]
+    update: Callable[[Key[Array, ""], Any, Data, Data | None, Sizes], tuple[Any, Data | Counted]]
 
 
-class ReferenceFn(Protocol):
-    """What verifiers are shown: a stack of r references, made from the silos and perhaps the pool."""
+class Score(Protocol):
+    """Score every candidate against what it knows; high is good."""
 
-    def __call__(self, key: Key[Array, ""], silos: Any, pool: Measure, controls: Controls) -> Any: ...
-
-
-class ScoreFn(Protocol):
-    """Score every candidate against one reference; high is good."""
-
-    def __call__(self, key: Key[Array, ""], pool: Measure, reference: Any) -> Float[Array, " n"]: ...
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]: ...
 
 
-class AggregateFn(Protocol):
-    """Turn the scores of r references into weights; candidates of mass zero keep mass zero."""
-
-    def __call__(
-        self, key: Key[Array, ""], scores: Float[Array, "r n"], pool: Measure, controls: Controls
-    ) -> Float[Array, " n"]: ...
-
-
-class SelectFn(Protocol):
+class Select(Protocol):
     """Re-weight a pool: the kept candidates have mass one, the others zero."""
 
-    def __call__(
-        self, key: Key[Array, ""], pool: Measure, references: Any, controls: Controls
-    ) -> Float[Array, " n"]: ...
+    def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Float[Array, " n"] | Counted: ...
 
 
-class BatchFn(Protocol):
+class Keep(Protocol):
     """Hand over what one generation keeps: a sampled selection, or its exact large-sample limit."""
 
-    def __call__(self, key: Key[Array, ""], params: Any, controls: Controls) -> Data: ...
+    def __call__(self, key: Key[Array, ""], params: Any, sizes: Sizes) -> Data | Counted: ...
 
 
-class MetricFn(Protocol):
+class Fresh(Protocol):
+    """Draw new real data for one generation."""
+
+    def __call__(self, key: Key[Array, ""], sizes: Sizes) -> Data: ...
+
+
+class Metric(Protocol):
     """Compare generated data, or the moments of a model, with the truth."""
 
     def __call__(self, key: Key[Array, ""], generated: Data, truth: Data) -> Float[Array, ""]: ...
+
+
+class Exchange:
+    """A protocol among a server, which holds the pool, and K silos, each of which holds its data.
+
+    What travels is what `opening`, `request` and `reply` return, and nothing else. A silo that is missing replies
+    zeros: its mass is zero, and no shape changes. `jaxcollapse.exchanges.carry_out` runs one within a program.
+
+    Attributes:
+        num_rounds: R, static.
+    """
+
+    num_rounds: Any = 1
+
+    def server_init(self, key: Key[Array, ""], pool: Measure | None) -> Any:
+        """Make the server's state; where rounds are several, of the structure that `update` returns."""
+        return None
+
+    def opening(self, server: Any) -> Any:
+        """Write the one message to all silos before the rounds."""
+        return None
+
+    def silo_init(self, key: Key[Array, ""], silo: Measure, opening: Any) -> Any:
+        """Make a silo's state."""
+        return None
+
+    def request(self, server: Any) -> Any:
+        """Write a round's message to all silos."""
+        return None
+
+    def reply(self, state: Any, silo: Measure, request: Any) -> tuple[Any, Any]:
+        """Answer it: a silo's next state, and its message, which tells the mass."""
+        raise NotImplementedError
+
+    def update(self, server: Any, replies: Any) -> Any:
+        """Take the replies in, stacked [K]."""
+        raise NotImplementedError
+
+    def result(self, server: Any) -> Any:
+        """Hand over what scores and selectors know."""
+        return server
 
 
 class State(NamedTuple):
@@ -179,26 +235,44 @@ class Info(NamedTuple):
     """Everything else that a generation produced; what nobody records is never computed.
 
     Attributes:
-        batch: the kept data.
+        kept: the kept data.
         training: the data that the model was fitted on.
+        trouble: counts of what went wrong, by what they count.
     """
 
-    batch: Data
+    kept: Data
     training: Data
+    trouble: Mapping[str, Array]
+
+
+Record = Callable[[Key[Array, ""], State, Info], Any]
 
 
 class Collapse(NamedTuple):
     """The composed recursion.
 
     Attributes:
-        init: `init(params, controls) -> State` of generation 0, whose model is given.
-        step: `step(key, state, controls) -> (State, Info)`, one generation.
+        init: `init(params, sizes) -> State` of generation 0, whose model is given.
+        step: `step(key, state, sizes) -> (State, Info)`, one generation.
     """
 
-    init: Callable[[Any, Controls], State]
-    step: Callable[[Key[Array, ""], State, Controls], tuple[State, Info]]
+    init: Callable[[Any, Sizes], State]
+    step: Callable[[Key[Array, ""], State, Sizes], tuple[State, Info]]
 
 
-def zeros_like_shape(tree: Any) -> Any:
-    """Make zeros with the shapes and dtypes of a pytree of arrays or of their abstract values."""
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
+class Run(NamedTuple):
+    """All that it takes to run a recursion.
+
+    Attributes:
+        key: of everything random in it.
+        collapse: the recursion.
+        params: the model of generation 0, usually the truth.
+        sizes: of the recursion.
+        record: `record(key, state, info)`, what to keep of a generation.
+    """
+
+    key: Key[Array, ""]
+    collapse: Collapse
+    params: Any
+    sizes: Sizes
+    record: Record

@@ -10,8 +10,8 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from jaxcollapse.base import Measure
-from jaxcollapse.measures import as_moments
-from jaxcollapse.validation import check_range
+from jaxcollapse.checks import check_range
+from jaxcollapse.measures import as_moments, inverse_cdf
 
 
 class Classifier(NamedTuple):
@@ -103,12 +103,11 @@ def fit_classifier(
     ]
     start = Classifier(mean, jnp.where(scale > 0, scale, 1), *layers)
     optimiser = optax.adamw(optax.cosine_decay_schedule(learning_rate, num_steps), weight_decay=decay)
-    reached = jnp.cumsum(data.weights)
+    index_at = inverse_cdf(data.weights)
 
     def step(state, key):
         layers, adam = state
-        unit = jax.random.uniform(key, (batch_size,), dtype)
-        index = jnp.minimum(jnp.searchsorted(reached, unit * reached[-1], side="right"), len(reached) - 1)
+        index = index_at(jax.random.uniform(key, (batch_size,), dtype))
         batch = Measure(data.points[index], jnp.ones(batch_size, dtype))
         gradient = jax.grad(lambda layers: risk(Classifier(*start[:2], *layers), batch, labels[index]))(layers)
         update, adam = optimiser.update(gradient, adam, layers)

@@ -1,5 +1,7 @@
 """Linear algebra that survives collapse."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -27,6 +29,38 @@ def psd_cholesky(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
         return factor.at[:, j].set(jnp.where(positive & (rows >= j), jnp.clip(residual * scale, -room, room), 0))
 
     return jax.lax.fori_loop(0, dim, column, jnp.zeros_like(covariance))
+
+
+def newton(
+    phi: Float[Array, "n f"],
+    offset: Float[Array, " n"],
+    start: Float[Array, " f"],
+    objective: Callable[[Float[Array, " n"], Float[Array, " f"]], Float[Array, ""]],
+    derivatives: Callable[[Float[Array, " n"], Float[Array, " f"]], tuple[Float[Array, " f"], Float[Array, "f f"]]],
+    num_iterations: int = 20,
+) -> Float[Array, " f"]:
+    r"""Minimise a convex :math:`J(u, \theta)` of a linear model, :math:`u = o + \phi \theta`, by Newton's method.
+
+    Each step is cut by halves, and at last to nothing, until the objective falls.
+
+    Args:
+        phi: :math:`\phi`.
+        offset: o.
+        start: of :math:`\theta`.
+        objective: J.
+        derivatives: the gradient and the Hessian of :math:`J(o + \phi \theta, \theta)` in :math:`\theta`.
+        num_iterations: steps.
+    """
+    lengths = jnp.append(2.0 ** -jnp.arange(12.0), 0).astype(phi.dtype)
+
+    def iterate(_, theta):
+        u = offset + phi @ theta
+        gradient, hessian = derivatives(u, theta)
+        step = -jnp.linalg.solve(hessian, gradient)
+        trials = jax.vmap(objective)(u + lengths[:, None] * (phi @ step), theta + lengths[:, None] * step)
+        return theta + lengths[jnp.argmin(trials)] * step
+
+    return jax.lax.fori_loop(0, num_iterations, iterate, start)
 
 
 @jax.custom_batching.sequential_vmap

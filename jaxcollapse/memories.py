@@ -6,18 +6,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from jaxcollapse.base import Data, Measure, Memory, Moments, zeros_like_shape
+from jaxcollapse.base import Counted, Data, Measure, Memory, Moments, Sizes
 from jaxcollapse.measures import as_moments, compact, merge
+from jaxcollapse.tree import zeros_like_shape
 
 
 def moments_memory() -> Memory:
     """Remember mass, mean and covariance only: constant time and memory a generation, exact for Gaussians."""
 
-    def init(batch: Data) -> Moments:
-        return zeros_like_shape(jax.eval_shape(as_moments, batch))
+    def init(kept: Data, sizes: Sizes, num_generations: int) -> Moments:
+        return zeros_like_shape(jax.eval_shape(as_moments, kept))
 
-    def add(state: Moments, batch: Data) -> Moments:
-        return merge(state, as_moments(batch))
+    def add(state: Moments, data: Data, max_points: int) -> Moments:
+        return merge(state, as_moments(data))
 
     return Memory(init, add, training=lambda state: state, subsample=None)
 
@@ -28,39 +29,43 @@ class Buffer(NamedTuple):
     Attributes:
         measure: shape [capacity, d].
         count: how many points are stored, shape [].
+        lost: how many of the last addition found no room, shape [].
     """
 
     measure: Measure
     count: Int[Array, ""]
+    lost: Int[Array, ""]
 
 
-def buffer_memory(capacity: int, max_batch: int) -> Memory:
-    """Remember up to `capacity` points, of which a batch brings at most `max_batch` with positive mass.
+def buffer_memory() -> Memory:
+    """Remember points. Those that find no room are left out, and counted."""
 
-    The capacity covers `max_batch` points for every generation that is remembered; a fuller buffer
-    overwrites its newest points.
-    """
-
-    def init(batch: Measure) -> Buffer:
-        dim, dtype = batch.points.shape[-1], batch.points.dtype
+    def init(kept: Measure, sizes: Sizes, num_generations: int) -> Buffer:
+        capacity = num_generations * sizes.max_kept + sizes.max_fresh
+        dim, dtype = kept.points.shape[-1], kept.points.dtype
         empty = Measure(jnp.zeros((capacity, dim), dtype), jnp.zeros(capacity, dtype))
-        return Buffer(empty, jnp.zeros((), jnp.int32))
+        return Buffer(empty, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
-    def add(state: Buffer, batch: Measure) -> Buffer:
-        batch = compact(batch, max_batch)
-        update = jax.lax.dynamic_update_slice_in_dim
-        measure = Measure(
-            update(state.measure.points, batch.points, state.count, axis=0),
-            update(state.measure.weights, batch.weights, state.count, axis=0),
-        )
-        return Buffer(measure, state.count + jnp.sum(batch.weights > 0, dtype=jnp.int32))
+    def add(state: Buffer, data: Measure, max_points: int) -> Buffer:
+        data, capacity = compact(data, max_points), len(state.measure.weights)
+        place = state.count + jnp.arange(len(data.weights))
+        measure = jax.tree.map(lambda old, new: old.at[place].set(new, mode="drop"), state.measure, data)
+        count = state.count + jnp.sum(data.weights > 0, dtype=jnp.int32)
+        return Buffer(measure, jnp.minimum(count, capacity), jnp.maximum(count - capacity, 0))
 
-    def subsample(key: Key[Array, ""], state: Buffer, num: Array) -> Measure:
-        index = random_subset(key, state.count, num, max_batch)
-        chosen = jnp.arange(max_batch) < num
-        return Measure(state.measure.points[index], jnp.where(chosen, state.measure.weights[index], 0))
+    def count_lost(state: Buffer, training: Measure) -> Counted:
+        return Counted(training, {"points that found no room in the memory": state.lost})
 
-    return Memory(init, add, training=lambda state: state.measure, subsample=subsample)
+    def subsample(key: Key[Array, ""], state: Buffer, sizes: Sizes) -> Counted:
+        index = random_subset(key, state.count, sizes.num_kept, sizes.max_kept)
+        chosen = jnp.arange(sizes.max_kept) < sizes.num_kept
+        weights = jnp.where(chosen, state.measure.weights[index], 0)
+        return count_lost(state, Measure(state.measure.points[index], weights))
+
+    return Memory(init, add, lambda state: count_lost(state, state.measure), subsample)
+
+
+MEMORIES = {"moments": moments_memory, "buffer": buffer_memory}
 
 
 def random_subset(

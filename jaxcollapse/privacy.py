@@ -14,12 +14,7 @@ from jaxtyping import Array, Float, Key
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from jaxcollapse.validation import check_range
-
-
-def message_bytes(message) -> int:
-    """Count the bytes of a message, a pytree of arrays or of their abstract values."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(message))
+from jaxcollapse.checks import check_range
 
 
 def gaussian_mechanism(key: Key[Array, ""], message, deviation: Float[Array | float, ""]):

@@ -9,11 +9,13 @@ import json
 import os
 import platform
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -73,25 +75,56 @@ def save_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def save_dataset(path: Path, dataset: xr.Dataset) -> None:
-    """Write arrays with named axes as netCDF."""
-    write_atomic(path, lambda p: dataset.to_netcdf(p, engine="scipy"))
+    """Write arrays with named axes as netCDF, whose attributes are text."""
+    text = {name: "\n".join(value) if isinstance(value, list) else value for name, value in dataset.attrs.items()}
+    write_atomic(path, lambda p: dataset.assign_attrs(text).to_netcdf(p, engine="scipy"))
 
 
-def save_arrays(path: Path, arrays: Sequence[ArrayLike], mark: str) -> None:
-    """Write a checkpoint: arrays in order, and the fingerprint of what made them."""
+def digest(tree: Any) -> str:
+    """Hash the shapes, types and bytes of a pytree of arrays."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        found.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def digest_program(program: jax.stages.Lowered) -> str:
+    """Hash a program: its code, its settings and the arrays that it captured."""
+    return hashlib.sha256(program.as_text().encode()).hexdigest()
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def save_arrays(path: Path, arrays: Sequence[ArrayLike], identity: Mapping[str, str]) -> None:
+    """Write a checkpoint: arrays in order, and what identifies the run that made them, besides the versions."""
+    text = json.dumps({**identity, **versions()})
 
     def write(p: Path) -> None:
         with p.open("wb") as file:
-            np.savez(file, *map(np.asarray, arrays), mark=mark)
+            np.savez(file, *map(np.asarray, arrays), identity=text)
 
     write_atomic(path, write)
 
 
-def load_arrays(path: Path, mark: str) -> list[np.ndarray] | None:
-    """Read a checkpoint, or None where there is none or another configuration made it."""
+def load_arrays(path: Path, identity: Mapping[str, str]) -> list[np.ndarray] | None:
+    """Read a checkpoint, or None where there is none.
+
+    Raises:
+        ValueError: if another run made it.
+    """
     if not path.exists():
         return None
-    with np.load(path) as stored:
-        if str(stored["mark"]) != mark:
-            return None
-        return [stored[f"arr_{i}"] for i in range(len(stored.files) - 1)]
+    try:
+        with np.load(path) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        found, wanted = json.loads(str(arrays.pop("identity"))), {**identity, **versions()}
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no checkpoint, or a damaged one: remove it ({type(error).__name__})") from error
+    other = [name for name in wanted if found.get(name) != wanted[name]]
+    if other:
+        raise ValueError(f"{path} is the checkpoint of another run, which differs in {', '.join(other)}: remove it")
+    return [arrays[f"arr_{i}"] for i in range(len(arrays))]

@@ -4,13 +4,15 @@ Splits are made on the host, in NumPy and from an integer seed, before anything 
 K arrays of indices, sorted, disjoint, together covering the data; `stack_silos` makes measures of them.
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import DTypeLike
 
 from jaxcollapse.base import Measure
-from jaxcollapse.measures import stack_padded, uniform_measure
-from jaxcollapse.validation import check_finite, check_range
+from jaxcollapse.checks import check_finite, check_measure, check_names, check_range
+from jaxcollapse.measures import as_measure, stack_padded, uniform_measure
 
 Silos = tuple[Int[np.ndarray, " m"], ...]
 
@@ -128,6 +130,55 @@ def stack_silos(points: Float[np.ndarray, "n d"], silos: Silos, dtype: DTypeLike
     check_finite("points", points)
     check_range("size of the smallest silo", min(map(len, silos), default=0), low=1)
     return stack_padded([uniform_measure(points[index]) for index in silos])
+
+
+def split(points: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], how: str, **settings: Any) -> Measure:
+    """Divide samples among silos by a named rule, and stack them as one measure.
+
+    Args:
+        points: all samples, shape [n, d].
+        labels: class of each sample.
+        how: of `SPLITS`.
+        settings: arguments of the rule, such as num_silos and seed.
+
+    Raises:
+        ValueError: as the rule and `stack_silos`.
+
+    Example:
+        >>> silos = split(points, labels, "exdir", num_silos=10)
+    """
+    check_names("split", [how], SPLITS)
+    return stack_silos(points, SPLITS[how](labels, **settings))
+
+
+SPLITS = {
+    "iid": lambda labels, num_silos, seed=0: iid_split(seed, len(labels), num_silos),
+    "class": class_split,
+    "dirichlet": lambda labels, num_silos, alpha=0.1, seed=0, **least: dirichlet_split(
+        seed, labels, num_silos, alpha, **least
+    ),
+    "exdir": lambda labels, num_silos, classes_per_silo=1, alpha=0.1, seed=0, **least: exdir_split(
+        seed, labels, num_silos, classes_per_silo, alpha, **least
+    ),
+}
+
+
+def as_silos(silos: Any) -> Measure:
+    """Take silos as a stacked measure: one already, an array [K, m, d], or a list of arrays or measures [m_k, d].
+
+    Raises:
+        ValueError: if they are none, or a silo is empty or not finite.
+    """
+    if isinstance(silos, list | tuple) and not isinstance(silos, Measure):
+        shapes = [np.shape(silo.points if isinstance(silo, Measure) else silo) for silo in silos]
+        if not shapes or any(len(shape) != 2 or 0 in shape or shape[1] != shapes[0][1] for shape in shapes):
+            raise ValueError(f"silos: shapes {shapes} must be [m_k, d] of one d, none of them empty")
+        silos = stack_padded([as_measure(silo) for silo in silos])
+    silos = as_measure(silos)
+    if silos.points.ndim != 3:
+        raise ValueError(f"silos: points of shape {silos.points.shape} must be [K, m, d], a stack of K silos")
+    check_measure("silos", silos)
+    return silos
 
 
 def _classes(labels: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], int]:

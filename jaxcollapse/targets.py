@@ -1,6 +1,6 @@
 """Targets: what a biased verifier considers ideal."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcollapse.base import Data, Moments, Target
+from jaxcollapse.checks import check_covariance, check_finite, check_range
 from jaxcollapse.measures import as_moments
-from jaxcollapse.validation import check_covariance, check_finite, check_range
 
 PUBLISHED_SEEDS = (42, 123, 456, 789, 2023, 2024, 2025, 3141, 1618, 9999)
 
 
-def isotropic_target(location: Float[Array, " d"], scale: float = 1.0) -> Target:
+def isotropic_target(location: Float[Array | np.ndarray, " d"], scale: float = 1.0) -> Target:
     r"""Score by Euclidean distance, :math:`G = I / s`.
 
     Raises:
@@ -26,7 +26,7 @@ def isotropic_target(location: Float[Array, " d"], scale: float = 1.0) -> Target
     return Target(location, jnp.eye(location.shape[-1], dtype=location.dtype) / scale)
 
 
-def gaussian_target(location: Float[Array, " d"], covariance: Float[Array, "d d"]) -> Target:
+def gaussian_target(location: Float[Array | np.ndarray, " d"], covariance: Float[Array | np.ndarray, "d d"]) -> Target:
     r"""Score by Mahalanobis distance, :math:`Q = G'G = S^{-1}` with :math:`G = L^{-1}`, :math:`S = L L'`.
 
     Raises:
@@ -37,7 +37,7 @@ def gaussian_target(location: Float[Array, " d"], covariance: Float[Array, "d d"
     return _whiten(jnp.asarray(location), jnp.asarray(covariance))
 
 
-def fit_target(data: Data, ridge: float = 0.0) -> Target:
+def fit_target(data: Data | Float[Array | np.ndarray, "n d"], ridge: Float[Array | float, ""] = 0.0) -> Target:
     r"""Score by the data's own mean and covariance :math:`S = \Sigma + \rho \operatorname{tr}(\Sigma) / d \; I`."""
     moments = as_moments(data)
     dim = moments.mean.shape[-1]
@@ -87,13 +87,3 @@ def published_instance(seed: int, dim: int = 10) -> Instance:
     location[shifted] += 3 * rng.randn(dim // 2)
     factor = np.linalg.inv(np.linalg.cholesky(0.3 * covariance))
     return Instance(Moments(np.float64(1.0), mean, covariance), Target(location, factor))
-
-
-def stack(trees: list) -> Any:
-    """Stack pytrees of arrays, instances or targets, along a new leading axis."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-
-
-def cast(tree, dtype):
-    """Move a pytree of floating-point arrays to the device in one precision."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)

@@ -1,29 +1,36 @@
-"""Workflows: how kept data become the next training set."""
+"""Workflows: how kept data become the next training set. A new one is a function here and a line in `WORKFLOWS`."""
 
-from jaxcollapse.base import Memory, Workflow
+import jax
+import jax.numpy as jnp
+
+from jaxcollapse.base import Fresh, Measure, Memory, Sizes, Workflow
+from jaxcollapse.measures import inverse_cdf
 
 
 def replace(memory: Memory) -> Workflow:
     """Train on this generation's kept data only [shumailov2024]_."""
 
-    def update(key, state, batch, fresh, controls):
-        return state, memory.training(memory.add(memory.init(batch), batch))
+    def update(key, state, kept, fresh, sizes: Sizes):
+        return state, memory.training(memory.add(memory.init(kept, sizes, 1), kept, sizes.max_kept))
 
-    return Workflow(init=lambda batch: (), update=update)
+    return Workflow(lambda kept, sizes: (), update)
 
 
 def accumulate(memory: Memory) -> Workflow:
     """Train on everything kept so far [gerstgrasser2024]_."""
 
-    def update(key, state, batch, fresh, controls):
-        state = memory.add(state, batch)
+    def init(kept, sizes: Sizes):
+        return memory.init(kept, sizes, sizes.num_generations)
+
+    def update(key, state, kept, fresh, sizes: Sizes):
+        state = memory.add(state, kept, sizes.max_kept)
         return state, memory.training(state)
 
-    return Workflow(memory.init, update)
+    return Workflow(init, update)
 
 
 def accumulate_subsample(memory: Memory) -> Workflow:
-    """Accumulate, then train on `controls.num_kept` points drawn uniformly without replacement [kazdan2025]_.
+    """Accumulate, then train on `sizes.num_kept` points drawn uniformly without replacement [kazdan2025]_.
 
     Raises:
         ValueError: if the memory keeps no points.
@@ -32,27 +39,39 @@ def accumulate_subsample(memory: Memory) -> Workflow:
     if subsample is None:
         raise ValueError("accumulate_subsample needs a memory that keeps points: use buffer_memory")
 
-    def update(key, state, batch, fresh, controls):
-        state = memory.add(state, batch)
-        return state, subsample(key, state, controls.num_kept)
+    def update(key, state, kept, fresh, sizes: Sizes):
+        state = memory.add(state, kept, sizes.max_kept)
+        return state, subsample(key, state, sizes)
 
-    return Workflow(memory.init, update)
+    return Workflow(accumulate(memory).init, update)
 
 
 def fresh_mix(memory: Memory) -> Workflow:
     """Train on this generation's kept data together with new real data [alemohammad2024]_.
 
-    The real data come from the `fresh_fn` of `build_collapse`; with n kept and r real samples the
-    synthetic share is n / (n + r).
+    The real data come from the `fresh` of `build_collapse`; with n kept and r real samples the synthetic share is
+    n / (n + r).
     """
 
-    def update(key, state, batch, fresh, controls):
+    def update(key, state, kept, fresh, sizes: Sizes):
         if fresh is None:
-            raise ValueError("fresh_mix needs fresh real data: give build_collapse a fresh_fn")
-        mixed = memory.add(memory.add(memory.init(batch), batch), fresh)
-        return state, memory.training(mixed)
+            raise ValueError("fresh_mix needs fresh real data: give build_collapse a function that draws them")
+        mixed = memory.add(memory.init(kept, sizes, 1), kept, sizes.max_kept)
+        return state, memory.training(memory.add(mixed, fresh, sizes.max_fresh))
 
-    return Workflow(init=lambda batch: (), update=update)
+    return Workflow(lambda kept, sizes: (), update)
+
+
+def fresh_samples(real: Measure) -> Fresh:
+    """Draw the new real data of `fresh_mix` from a measure, with replacement."""
+    index_at = inverse_cdf(real.weights)
+
+    def fresh(key, sizes: Sizes) -> Measure:
+        index = index_at(jax.random.uniform(key, (sizes.max_fresh,), real.weights.dtype))
+        drawn = jnp.arange(sizes.max_fresh) < sizes.num_fresh
+        return Measure(real.points[index], drawn.astype(real.weights.dtype))
+
+    return fresh
 
 
 WORKFLOWS = {

@@ -34,8 +34,8 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             else:
                 axes.set(ylim=(0, 1), xlabel="generation $t$")
         row[0].set_ylabel(label)
-    handles = [Line2D([], [], color=c, label=name.replace("_", "-")) for name, c in WORKFLOWS.items()]
-    handles.append(Line2D([], [], label="theory (a lower bound for accumulate-subsample)", **style.THEORY))
+    handles = [Line2D([], [], color=c, label=style.label(name)) for name, c in WORKFLOWS.items()]
+    handles.append(Line2D([], [], label="theory (a lower bound for accumulate subsample)", **style.THEORY))
     panels[0, 0].legend(handles=handles, loc="lower left", fontsize=5.5)
     return figure, drawn
 

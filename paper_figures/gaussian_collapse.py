@@ -36,7 +36,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         axes.set_xlim(1, table.generation.max())
     panels[0].set_ylim(1e-2, 2)
     panels[1].set_xlabel("generation $t$")
-    handles = [Line2D([], [], color=c, label=name.replace("_", "-")) for name, c in WORKFLOWS.items()]
+    handles = [Line2D([], [], color=c, label=style.label(name)) for name, c in WORKFLOWS.items()]
     handles += [
         Line2D([], [], color="0.4", label="with selection"),
         Line2D([], [], color="0.4", linestyle=(0, (1, 0.8)), label="without"),

@@ -12,16 +12,17 @@ from paper_figures import style
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw each generation and seed as a point, the line of least squares through all, and what the bound allows."""
-    real, table = table[table.method == "real images"], table[table.method != "real images"]
+    real, table = table[table.verifier == "real images"], table[table.verifier != "real images"]
     table = table.assign(excess=table.risk - table.kept_risk, allowed=table.slope * table.entropic_w)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(style.PAGE, 2.6), layout="constrained")
-    for method, colour in style.METHODS.items():
-        points = table[table.method == method]
+    for verifier, look in style.VERIFIERS.items():
+        points = table[table.verifier == verifier]
         if len(points):
-            left.plot(points.entropic_w, points.excess, ".", markersize=2.5, color=colour)
-            middle.plot(points.allowed, points.excess, ".", markersize=2.5, color=colour)
+            scattered = look | {"linestyle": "none", "markersize": 2}
+            left.plot(points.entropic_w, points.excess, **scattered)
+            middle.plot(points.allowed, points.excess, **scattered)
             means = style.over_seeds(points, ["generation"], "accuracy")
-            style.band(right, means, "mean", "error", color=colour, label=method)
+            style.band(right, means, "mean", "error", label=style.label(verifier), **look)
     line = scipy.stats.linregress(table.entropic_w, table.excess)
     w = np.array([table.entropic_w.min(), table.entropic_w.max()])
     left.plot(w, line.intercept + line.slope * w, label=f"slope {line.slope:.2g}", **style.THEORY)
@@ -39,7 +40,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     right.axhline(real.accuracy.iloc[0], color="grey", linestyle=":", linewidth=0.8, label="real images")
     right.set(xlabel="generation $t$", ylabel="accuracy on real images", ylim=(0, 1))
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    columns = ["method", "seed", "generation", "excess", "entropic_w", "allowed", "accuracy"]
+    columns = ["verifier", "seed", "generation", "excess", "entropic_w", "allowed", "accuracy"]
     return figure, pd.concat([table[columns], real[[*columns[:3], "accuracy"]]])
 
 

@@ -76,7 +76,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         label = "dispersion ratio" if quantity == "dispersion_ratio" else "sliced $W_2$"
         line[0].set_ylabel(f"{label}\n$n = {n}$")
     for axes, family in zip(panels[0], families, strict=True):
-        axes.set_title(family.replace("_", " "))
+        axes.set_title(style.label(family))
     for axes in panels[-1]:
         axes.set_xlabel("generation $t$")
     handles, labels = panels[0][0].get_legend_handles_labels()

@@ -7,7 +7,10 @@ from matplotlib.figure import Figure
 
 from paper_figures import style
 
-COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, style.PURPLE)
+LOOKS = style.VERIFIERS | {
+    "potentials": {"color": style.ORANGE, "marker": "o", "linestyle": "-"},
+    "c-transform": {"color": style.GREEN, "marker": "v", "linestyle": style.DOTTED},
+}
 QUANTITIES = {"seconds": "seconds", "bytes": "temporary bytes"}
 
 
@@ -20,14 +23,13 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     )
     for row, (quantity, label) in zip(panels, QUANTITIES.items(), strict=True):
         for axes, name in zip(row, names, strict=True):
-            for operation, colour in zip(operations, COLOURS, strict=False):
+            for operation in operations:
                 cell = table[(table.axis == name) & (table.operation == operation)]
                 if len(cell) == 0:
                     continue
                 slope = np.polyfit(np.log(cell["size"]), np.log(cell[quantity]), 1)[0]
-                axes.plot(
-                    cell["size"], cell[quantity], "o-", markersize=2.5, color=colour, label=f"{operation}: {slope:.2f}"
-                )
+                name_and_slope = f"{style.label(operation)}: {slope:.2f}"
+                axes.plot(cell["size"], cell[quantity], markersize=2.5, label=name_and_slope, **LOOKS[operation])
             axes.set(xscale="log", yscale="log")
             axes.legend(fontsize=5.5)
         row[0].set_ylabel(label)

@@ -1,30 +1,24 @@
-"""References and selectors in the recursion: what keeps the trace, what stays near the truth, and what it costs."""
+"""Verifiers in the recursion: what keeps the trace, what stays near the truth, and what it costs."""
 
-import itertools
-
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from paper_figures import style
 
-MARKERS = "os^vDPX*<>dphH8"
-
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw trace ratios over generations, and the distance to the truth at the end against all bytes sent."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(style.PAGE, 3.0), layout="constrained")
-    by = ["method", "generation", "bytes"]
+    by = ["verifier", "generation", "bytes"]
     drawn = pd.concat([style.over_seeds(table, by, q).assign(quantity=q) for q in ("trace_ratio", "bures_w2")])
-    methods = list(dict.fromkeys(table.method))
-    colours = mpl.colormaps["tab20"].colors
-    for method, colour, marker in zip(methods, *map(itertools.cycle, (colours, MARKERS)), strict=False):
-        rows = drawn[(drawn.method == method) & (drawn.quantity == "trace_ratio") & (drawn.generation > 0)]
-        style.band(left, rows, "mean", "error", color=colour)
-        last = drawn[(drawn.method == method) & (drawn.quantity == "bures_w2")].iloc[-1]
+    for verifier in dict.fromkeys(table.verifier):
+        look, here = style.VERIFIERS[verifier], drawn[drawn.verifier == verifier]
+        rows = here[(here.quantity == "trace_ratio") & (here.generation > 0)]
+        style.band(left, rows, "mean", "error", label=style.label(verifier), **look)
+        last = here[here.quantity == "bures_w2"].iloc[-1]
         right.errorbar(
-            max(last["bytes"], 1), last["mean"], 2 * last["error"], fmt=marker, color=colour, markersize=4, label=method
+            max(last["bytes"], 1), last["mean"], 2 * last["error"], markersize=4, **look | {"linestyle": "none"}
         )
     left.set(xscale="log", yscale="log", xlabel="generation $t$", ylabel="trace ratio")
     left.set_xlim(1, table.generation.max())

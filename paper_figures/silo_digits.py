@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 
 from paper_figures import style
 
-VERIFIERS = {"random": style.GREEN, "pooled": style.BLUE, "silo": style.RED}
+VERIFIERS = {"random": "random", "pooled": "pooled", "silo": "single_silo"}
 
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
@@ -20,19 +20,19 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     )
     for row, split in zip(panels, splits, strict=True):
         for axes, workflow in zip(row, workflows, strict=True):
-            for verifier, colour in VERIFIERS.items():
+            for verifier, name in VERIFIERS.items():
                 cell = means[(means.split == split) & (means.workflow == workflow) & (means.verifier == verifier)]
-                style.band(axes, cell[cell.source == "simulation"], "mean", "error", color=colour)
+                style.band(axes, cell[cell.source == "simulation"], "mean", "error", **style.VERIFIERS[name])
                 theory = cell[cell.source == "theory"]
                 axes.plot(theory.generation, theory["mean"], **style.THEORY)
             axes.set(xscale="log", yscale="log", ylim=(1e-3, 2))
             axes.set_xlim(1, table.generation.max())
         row[0].set_ylabel(f"{split}\ntrace ratio")
     for axes, workflow in zip(panels[0], workflows, strict=True):
-        axes.set_title(workflow.replace("_", "-"))
+        axes.set_title(style.label(workflow))
     for axes in panels[-1]:
         axes.set_xlabel("generation $t$")
-    handles = [Line2D([], [], color=c, label=name) for name, c in VERIFIERS.items()]
+    handles = [Line2D([], [], markersize=3, label=v, **style.VERIFIERS[name]) for v, name in VERIFIERS.items()]
     handles.append(Line2D([], [], label="theory", **style.THEORY))
     panels[0, 0].legend(handles=handles, loc="lower left")
     return figure, means

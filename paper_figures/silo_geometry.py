@@ -13,25 +13,25 @@ LARGEST = 4  # colours end at a sixteenth, and at sixteen times, the distance of
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw gains over random selection, log2 of the ratio of Fréchet distances; crossed where two errors reach zero."""
-    table = table[table.method != "random"]
-    keys = ["classes", "budget", *DIALS, "method"]
+    table = table[table.verifier != "random"]
+    keys = ["classes", "budget", *DIALS, "verifier"]
     drawn = style.over_seeds(table, keys, "gain")
     base = {dial: drawn[dial].iloc[0] for dial in DIALS}
-    methods = list(dict.fromkeys(drawn.method))
+    verifiers = list(dict.fromkeys(drawn.verifier))
     dials = [dial for dial in DIALS if drawn[dial].nunique() > 1]
     figure = plt.figure(figsize=(style.PAGE, 1.6 + 1.7 * bool(dials)), layout="constrained")
     top, *rest = np.atleast_1d(figure.subfigures(1 + bool(dials), 1))
     at_base = drawn[(drawn[list(base)] == pd.Series(base)).all(axis=1)]
-    panels = top.subplots(1, len(methods), sharey=True, squeeze=False)[0]
-    for axes, method in zip(panels, methods, strict=True):
-        here = at_base[at_base.method == method]
+    panels = top.subplots(1, len(verifiers), sharey=True, squeeze=False)[0]
+    for axes, verifier in zip(panels, verifiers, strict=True):
+        here = at_base[at_base.verifier == verifier]
         gain, error = (here.pivot(index="classes", columns="budget", values=c) for c in ("mean", "error"))
         image = axes.imshow(gain, cmap="PuOr", vmin=-LARGEST, vmax=LARGEST, aspect="auto", origin="lower")
         for i, j in zip(*np.nonzero(abs(gain.to_numpy()) < 2 * error.to_numpy()), strict=True):
             axes.plot(j, i, "x", color="black", markersize=3, markeredgewidth=0.6)
         axes.set_xticks(range(gain.shape[1]), [f"{b:g}" for b in gain.columns])
         axes.set_yticks(range(gain.shape[0]), gain.index)
-        axes.set(title=method, xlabel="budget")
+        axes.set(title=style.label(verifier), xlabel="budget")
     panels[0].set_ylabel("classes of a silo $C$")
     top.colorbar(image, ax=panels, label=r"$\log_2$ of gain", aspect=12)
     if dials:
@@ -40,23 +40,18 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             others = {other: value for other, value in base.items() if other != dial}
             here = one_class[(one_class[list(others)] == pd.Series(others)).all(axis=1)]
             here = here[here.budget == here[here[dial] != base[dial]].budget.iloc[0]]
-            for method in methods:
-                line = here[here.method == method].sort_values(dial)
+            for verifier in verifiers:
+                line = here[here.verifier == verifier].sort_values(dial)
                 axes.errorbar(
-                    line[dial],
-                    line["mean"],
-                    2 * line["error"],
-                    color=style.METHODS[method],
-                    marker="o",
-                    markersize=2,
-                    label=method,
-                )
+                    line[dial], line["mean"], 2 * line["error"], markersize=3, label=style.label(verifier),
+                    **style.VERIFIERS[verifier],
+                )  # fmt: skip
             axes.axhline(0, color="black", linewidth=0.6)
             axes.set(xscale="log", xlabel=DIALS[dial])
             axes.set_xticks(sorted(here[dial].unique()), sorted(here[dial].unique()))
             axes.minorticks_off()
-        figure.axes[len(methods) + 1].set_ylabel(r"$\log_2$ of gain, one class a silo")
-        rest[0].legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(methods))
+        figure.axes[len(verifiers) + 1].set_ylabel(r"$\log_2$ of gain, one class a silo")
+        rest[0].legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(verifiers))
     return figure, drawn
 
 

@@ -12,12 +12,16 @@ QUANTITIES = {
     "recall": "recall",
     "class_entropy": "class entropy (nats)",
 }
+SHOWN = (
+    "random", "single_silo", "center_matching", "scheme_i", "scheme_ii", "federated_sinkhorn", "pooled", "tilt",
+    "balanced",
+)  # fmt: skip
 
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw a row for each split and generator, a column for each score; dotted: real training images."""
-    real, table = table[table.method == "real images"], table[table.method.isin(style.METHODS) & (table.verifier == 0)]
-    by = ["split", "generator", "method", "generation"]
+    real, table = table[table.verifier == "real images"], table[table.verifier.isin(SHOWN) & (table.silo == 0)]
+    by = ["split", "generator", "verifier", "generation"]
     drawn = pd.concat([style.over_seeds(table, by, q).assign(quantity=q) for q in QUANTITIES])
     rows = list(drawn[["split", "generator"]].drop_duplicates().itertuples(index=False, name=None))
     figure, panels = plt.subplots(
@@ -27,13 +31,13 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     for line, (split, generator) in zip(panels, rows, strict=True):
         here = drawn[(drawn.split == split) & (drawn.generator == generator)]
         for axes, quantity in zip(line, QUANTITIES, strict=True):
-            for method, colour in style.METHODS.items():
-                cell = here[(here.method == method) & (here.quantity == quantity)]
+            for verifier in SHOWN:
+                cell = here[(here.verifier == verifier) & (here.quantity == quantity)]
                 if len(cell):
-                    style.band(axes, cell, "mean", "error", color=colour, label=method)
+                    style.band(axes, cell, "mean", "error", label=style.label(verifier), **style.VERIFIERS[verifier])
             axes.axhline(real[quantity].iloc[0], color="grey", linestyle=":", linewidth=0.8, label="real images")
         line[0].set_yscale("log")
-        line[0].set_ylabel(f"{split}\n{generator}")
+        line[0].set_ylabel(f"{split}\n{style.label(generator)}")
     for axes, title in zip(panels[0], QUANTITIES.values(), strict=True):
         axes.set_title(title)
     for axes in panels[-1]:

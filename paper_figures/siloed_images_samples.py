@@ -13,22 +13,22 @@ SHOWN, IMAGES = (0, 1, 2, 5, 10), 6
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw a row for each way to select and a column for each generation, of the first split and generator."""
     first = table[(table.split == table.split.iloc[0]) & (table.generator == table.generator.iloc[0])]
-    methods, last = list(dict.fromkeys(first.method)), first.generation.max()
+    verifiers, last = list(dict.fromkeys(first.verifier)), first.generation.max()
     generations = sorted({min(t, last) for t in SHOWN})
     shown = first[first.generation.isin(generations) & (first.image < IMAGES)]
     figure, panels = plt.subplots(
-        len(methods), len(generations), figsize=(style.PAGE, 0.45 + 0.3 * len(methods)), layout="constrained",
+        len(verifiers), len(generations), figsize=(style.PAGE, 0.45 + 0.3 * len(verifiers)), layout="constrained",
         squeeze=False,
     )  # fmt: skip
-    for line, method in zip(panels, methods, strict=True):
+    for line, verifier in zip(panels, verifiers, strict=True):
         for axes, generation in zip(line, generations, strict=True):
-            axes.imshow(strip(shown[(shown.method == method) & (shown.generation == generation)]), vmin=0, vmax=255)
+            axes.imshow(strip(shown[(shown.verifier == verifier) & (shown.generation == generation)]), vmin=0, vmax=255)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        line[0].set_ylabel(method, rotation=0, ha="right", va="center", fontsize=6.5)
+        line[0].set_ylabel(style.label(verifier), rotation=0, ha="right", va="center", fontsize=6.5)
     for axes, generation in zip(panels[0], generations, strict=True):
         axes.set_title(f"$t = {generation}$", fontsize=7)
-    figure.suptitle(f"{first.split.iloc[0]}, {first.generator.iloc[0]}", fontsize=8)
+    figure.suptitle(f"{first.split.iloc[0]}, {style.label(first.generator.iloc[0])}", fontsize=8)
     return figure, shown
 
 

@@ -18,16 +18,16 @@ QUANTITIES = {
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw paired differences with 95% intervals, a row of panels for each split and generator."""
-    table = table[(table.method != "random") & table.score.isin(QUANTITIES)]
+    table = table[(table.verifier != "random") & table.score.isin(QUANTITIES)]
     rows = list(table[["split", "generator"]].drop_duplicates().itertuples(index=False, name=None))
-    methods = list(dict.fromkeys(table.method))
+    verifiers = list(dict.fromkeys(table.verifier))
     figure, panels = plt.subplots(
-        len(rows), len(QUANTITIES), figsize=(style.PAGE, 0.5 + max(0.9, 0.125 * len(methods)) * len(rows)),
+        len(rows), len(QUANTITIES), figsize=(style.PAGE, 0.5 + max(0.9, 0.125 * len(verifiers)) * len(rows)),
         layout="constrained", sharex="col", sharey=True, squeeze=False,
     )  # fmt: skip
     distance = table[table.score == "frechet"].difference_mean
     low, high = distance.min(), distance.max()
-    position = {method: -i for i, method in enumerate(methods)}
+    position = {verifier: -i for i, verifier in enumerate(verifiers)}
     for line, (split, generator) in zip(panels, rows, strict=True):
         for axes, quantity in zip(line, QUANTITIES, strict=True):
             cell = table[(table.split == split) & (table.generator == generator) & (table.score == quantity)]
@@ -36,16 +36,16 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             for sign, colour in ((1, style.GREEN), (0, "grey"), (-1, style.RED)):
                 some = cell[better == sign]
                 axes.errorbar(
-                    some.difference_mean, some.method.map(position), xerr=some.difference_half, fmt="o", color=colour,
+                    some.difference_mean, some.verifier.map(position), xerr=some.difference_half, fmt="o", color=colour,
                     markersize=2, linewidth=0.8,
                 )  # fmt: skip
             axes.axvline(0, color="black", linewidth=0.6)
         line[0].set_xscale("symlog", linthresh=0.3)
         line[0].set_xticks([-1, 0, 1, 10])
         line[0].set_xlim(min(-1, 1.5 * low), max(1, 1.5 * high))
-        line[0].set_ylabel(f"{split}\n{generator}")
-        line[0].set_yticks(list(position.values()), list(position), fontsize=5.5)
-        line[0].set_ylim(0.6 - len(methods), 0.6)
+        line[0].set_ylabel(f"{split}\n{style.label(generator)}")
+        line[0].set_yticks(list(position.values()), map(style.label, position), fontsize=5.5)
+        line[0].set_ylim(0.6 - len(verifiers), 0.6)
     for axes, title in zip(panels[0], QUANTITIES.values(), strict=True):
         axes.set_title(title)
     figure.supxlabel("difference from random selection, last generation (green: better, red: worse)", fontsize=7)

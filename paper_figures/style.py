@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 Draw = Callable[[pd.DataFrame], tuple[Figure, pd.DataFrame]]
 COLUMN, PAGE = 3.25, 6.75
-BROWN = "#7F4F24"
-BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442",
+# Colours stay apart for the colour-blind.
+BLACK, BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BROWN, INDIGO = (
+    "#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F4F24", "#332288",
 )  # fmt: skip
 STYLE = {
     "font.family": "STIXGeneral",
@@ -30,28 +30,57 @@ STYLE = {
     "axes.spines.right": False,
     "lines.linewidth": 1.1,
     "legend.frameon": False,
-    "legend.handlelength": 1.8,
+    "legend.handlelength": 2.6,
     "figure.dpi": 100,
     "savefig.dpi": 300,
     "svg.hashsalt": "jaxcollapse",
 }
-METHODS = {
-    "random": "black",
-    "single silo": RED,
-    "center matching": ORANGE,
-    "Scheme I": SKY,
-    "Scheme II": BLUE,
-    "mixture": PURPLE,
-    "pooled": YELLOW,
-    "tilt": GREEN,
-    "balanced": BROWN,
+DASHED, DOTTED, DASH_DOT, DASH_DOTS, LONG = (
+    (0, (4, 1)), (0, (1, 0.8)), (0, (4, 1, 1, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (8, 1.5)),
+)  # fmt: skip
+FULL, OPEN = "full", "none"
+VERIFIERS = {
+    name: {"color": colour, "marker": marker, "fillstyle": fill, "linestyle": dash}
+    for name, colour, marker, fill, dash in (
+        ("random", BLACK, "o", FULL, "-"),
+        ("keep_all", BLACK, "o", OPEN, DOTTED),
+        ("k_means", BLACK, "h", FULL, DASHED),
+        ("single_silo", RED, "v", FULL, "-"),
+        ("reversed_silo", RED, "^", OPEN, DOTTED),
+        ("unbiased_silo", RED, "v", OPEN, DASHED),
+        ("center_matching", ORANGE, "<", FULL, DOTTED),
+        ("covariance_matching", ORANGE, ">", FULL, DASHED),
+        ("pooled", INDIGO, "^", FULL, LONG),
+        ("per_silo", INDIGO, "p", FULL, DOTTED),
+        ("scheme_i", SKY, "s", FULL, DASHED),
+        ("scheme_ii", BLUE, "D", FULL, DASH_DOT),
+        ("federated_sinkhorn", PURPLE, "P", FULL, DASH_DOTS),
+        ("tilt", GREEN, "d", FULL, "-"),
+        ("private_tilt", GREEN, "d", OPEN, DOTTED),
+        ("moment_ratio", BROWN, "s", OPEN, DASHED),
+        ("logistic_ratio", BROWN, "D", OPEN, DOTTED),
+        ("balanced", BROWN, "X", FULL, "-"),
+    )
 }
-THEORY = {"color": "black", "linestyle": (0, (2, 1.5)), "linewidth": 0.8}
+THEORY = {"color": BLACK, "linestyle": (0, (2, 1.5)), "linewidth": 0.8}
+LABELS = {
+    "scheme_i": "Scheme I",
+    "scheme_ii": "Scheme II",
+    "k_means": "k-means",
+    "federated_sinkhorn": "federated Sinkhorn",
+    "gaussian_mixture": "Gaussian mixture",
+    "eight_gaussians": "eight Gaussians",
+}
+
+
+def label(name: str) -> str:
+    """Write a name as figures show it."""
+    return LABELS.get(name, name.replace("_", " "))
 
 
 def band(axes: Axes, table: pd.DataFrame, y: str, error: str, **line) -> None:
-    """Draw a mean over generations with a band of two standard errors."""
-    axes.plot(table.generation, table[y], **line)
+    """Draw a mean over generations with a band of two standard errors; a few markers tell lines apart."""
+    axes.plot(table.generation, table[y], markersize=3, markevery=0.2, **line)
     low, high = table[y] - 2 * table[error], table[y] + 2 * table[error]
     axes.fill_between(table.generation, low, high, color=line["color"], alpha=0.25, linewidth=0)
 

@@ -12,7 +12,7 @@ SHOWN = (0, 1, 2, 5, 10)
 
 def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw one shape and the last generator over generations, and below it every shape and generator at the end."""
-    methods = list(dict.fromkeys(table.method))
+    verifiers = list(dict.fromkeys(table.verifier))
     last = table.generation.max()
     keys = ["dataset", "generator"]
     pairs = list(table[keys].drop_duplicates().itertuples(index=False, name=None))
@@ -25,25 +25,25 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     top, bottom = figure.subfigures(2, 1, height_ratios=heights)
     first = table[(table.dataset == dataset) & (table.generator == generator)]
     rows = {f"$t = {t}$": first[first.generation == t] for t in generations}
-    grid(top, rows, methods)
-    top.suptitle(f"{dataset.replace('_', ' ')}, {generator.replace('_', ' ')}: segments covered, of 8", fontsize=8)
+    grid(top, rows, verifiers)
+    top.suptitle(f"{style.label(dataset)}, {style.label(generator)}: segments covered, of 8", fontsize=8)
     end = table[table.generation == last]
     for part, block in zip(np.atleast_1d(bottom.subfigures(1, len(blocks))), blocks, strict=True):
-        rows = {f"{d}\n{g}".replace("_", " "): end[(end.dataset == d) & (end.generator == g)] for d, g in block}
-        grid(part, rows, methods)
+        rows = {f"{style.label(d)}\n{style.label(g)}": end[(end.dataset == d) & (end.generator == g)] for d, g in block}
+        grid(part, rows, verifiers)
     bottom.suptitle(f"after {last} generations", fontsize=8)
     return figure, pd.concat([first[first.generation.isin(generations)], end]).drop_duplicates()
 
 
-def grid(figure, rows: dict[str, pd.DataFrame], methods: list[str]) -> None:
-    """Draw a row of clouds for each name, a column for each method."""
-    panels = figure.subplots(len(rows), len(methods), squeeze=False)
+def grid(figure, rows: dict[str, pd.DataFrame], verifiers: list[str]) -> None:
+    """Draw a row of clouds for each name, a column for each verifier."""
+    panels = figure.subplots(len(rows), len(verifiers), squeeze=False)
     for line, (name, points) in zip(panels, rows.items(), strict=True):
-        for axes, method in zip(line, methods, strict=True):
-            cloud(axes, points[points.method == method])
+        for axes, verifier in zip(line, verifiers, strict=True):
+            cloud(axes, points[points.verifier == verifier])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=6)
-    for axes, method in zip(panels[0], methods, strict=True):
-        axes.set_title(method, fontsize=6)
+    for axes, verifier in zip(panels[0], verifiers, strict=True):
+        axes.set_title(style.label(verifier).replace(" ", "\n"), fontsize=6)
 
 
 def cloud(axes: plt.Axes, points: pd.DataFrame) -> None:

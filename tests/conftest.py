@@ -9,11 +9,11 @@ from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parents[1]
 # These take a user's arrays on the host, and say themselves what is wrong with them.
-AT_THE_DOOR = {"jaxcollapse.silos", "jaxcollapse.data"}
+FIRST_TO_SEE_INPUT = ["arguments", "data", "recursion", "silos", "simulate", "sizes", "sweep"]
 
 sys.path.insert(0, str(ROOT))  # for `experiments` and `paper_figures`
 modules = {f"jaxcollapse.{path.stem}" for path in (ROOT / "jaxcollapse").glob("[!_]*")}
-install_import_hook(sorted(modules - AT_THE_DOOR), "typecheck.checked")
+install_import_hook(sorted(modules - {f"jaxcollapse.{name}" for name in FIRST_TO_SEE_INPUT}), "typecheck.checked")
 
 
 @pytest.fixture

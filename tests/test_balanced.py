@@ -2,17 +2,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conformance import DIM, POOL, check_selector, measure, points
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import optimize, special
 
 from jaxcollapse.base import Measure
-from jaxcollapse.measures import as_moments, uniform_measure
-from jaxcollapse.selectors.balanced import Nearness, balanced, inclusion_logits
-from jaxcollapse.selectors.density_ratio import Features, quadratic_features, silo_mean
-from jaxcollapse.targets import fit_target, isotropic_target
+from jaxcollapse.exchanges import carry_out, feature_means
+from jaxcollapse.features import quadratic_features
+from jaxcollapse.measures import stack_padded, uniform_measure
+from jaxcollapse.scores import calibrated_gradient
+from jaxcollapse.selectors import balanced
+from jaxcollapse.selectors.balanced import inclusion_logits
+from jaxcollapse.sizes import sizes
+from jaxcollapse.targets import fit_target
 from jaxcollapse.transport.sinkhorn import sinkhorn
-from jaxcollapse.validation import make_controls
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -24,9 +26,10 @@ def problem(seed=0, size=200, dim=2):
     rng = np.random.default_rng(seed)
     real, pool = 0.8 * rng.standard_normal((500, dim)) + 0.2, rng.standard_normal((size, dim))
     real, pool = uniform_measure(jnp.asarray(real)), jnp.asarray(pool)
-    features = Features(fit_target(as_moments(real)), jnp.inf)
-    phi, goal = quadratic_features(features, pool), silo_mean(features, real).mean
-    return phi, goal, jnp.asarray(rng.standard_normal(size)), real, pool, features
+    features = quadratic_features(fit_target(real))
+    silos = [uniform_measure(real.points[part]) for part in (slice(100), slice(100, None))]
+    goal = carry_out(feature_means(features), jax.random.key(0), None, stack_padded(silos))
+    return features(pool), goal, jnp.asarray(rng.standard_normal(size)), real, pool, features
 
 
 @pytest.mark.parametrize("strength", [0.0, 4.0])
@@ -62,25 +65,18 @@ def test_strong_preference_comes_near_the_linear_program():
         assert p @ near <= -program.fun + 1e-5
 
 
-def references(features, pool, real):
-    """Make what two silos and the exchange of potentials show."""
-    silos = [uniform_measure(real.points[part]) for part in (slice(100), slice(100, None))]
-    messages = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(silo_mean(features, silo) for silo in silos))
-    return Nearness(messages, jax.tree.map(lambda leaf: leaf[None], sinkhorn(pool, real, 1.0)))
-
-
 def test_kept_with_these_probabilities():
-    phi, _, _, real, x, features = problem(4)
+    phi, told, _, real, x, features = problem(4)
     pool = Measure(x, jnp.asarray(np.arange(200) < 180, float))
-    shown = references(features, pool, real)
-    select = jax.jit(balanced(features, NUM_KEPT, 2.0, 0.7, 1e-8))
-    keys, controls = jax.random.split(jax.random.key(0), 2000), make_controls(NUM_KEPT, NUM_KEPT / 180)
-    kept = np.asarray(jax.vmap(select, in_axes=(0, None, None, None))(keys, pool, shown, controls))
+    potentials = sinkhorn(pool, real, 1.0)
+    select = balanced(calibrated_gradient(potentials, 1.0), features, told, 2.0, 0.7, 1e-8)
+    keys, bounds = jax.random.split(jax.random.key(0), 2000), sizes(NUM_KEPT, NUM_KEPT / 180)
+    kept = np.asarray(jax.jit(jax.vmap(lambda key: select(key, pool, bounds).value))(keys))
     assert_array_equal(kept.sum(axis=1), NUM_KEPT)
     assert set(np.unique(kept)) == {0, 1}
-    f, mass = np.asarray(shown.potentials.f[0]), np.asarray(pool.weights)
+    f, mass = np.asarray(potentials.f), np.asarray(pool.weights)
     near = (np.average(f, weights=mass) - f) / np.sqrt(np.cov(f, aweights=mass, ddof=0))
-    means = [np.average(np.asarray(quadratic_features(features, m.points)), 0, m.weights) for m in (real, pool)]
+    means = [np.average(np.asarray(features(m.points)), 0, m.weights) for m in (real, pool)]
     goal = 0.7 * means[0] + 0.3 * means[1]
     logits = inclusion_logits(phi, jnp.asarray(goal), jnp.asarray(2 * near), pool.weights, NUM_KEPT, 1e-8)
     p = special.expit(np.asarray(logits)) * mass
@@ -91,7 +87,14 @@ def test_kept_with_these_probabilities():
     assert (abs(means.mean(axis=0) - goal) < 4 * means.std(axis=0) / np.sqrt(len(keys)) + 1e-6).all()
 
 
-def test_keeps_to_the_rules_of_selectors():
-    features = Features(isotropic_target(jnp.zeros(DIM)), jnp.inf)
-    shown = references(features, measure(), uniform_measure(points(1, 150)))
-    check_selector(balanced(features, POOL), shown, deterministic=False)
+def test_candidates_whose_score_is_no_number_do_not_disturb_the_balance():
+    _, goal, near, _, x, features = problem(5)
+    known = np.arange(200) % 7 > 0
+    scores = jnp.where(known, near, jnp.nan), near
+    pools = uniform_measure(x), Measure(x, jnp.asarray(known, float))
+    (spoiled, trouble), (without, _) = (
+        balanced(lambda key, pool, score=score: score, features, goal)(jax.random.key(0), pool, sizes(NUM_KEPT, 0.25))
+        for score, pool in zip(scores, pools, strict=True)
+    )
+    assert_array_equal(spoiled, without)
+    assert sum(trouble.values()) == 29

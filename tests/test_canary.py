@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 from oracle import standard_error
 
-from jaxcollapse.batches import proposals_needed, sampled, top_of_gaussian
+from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.memories import moments_memory
 from jaxcollapse.metrics import METRICS
-from jaxcollapse.references import all_silos
-from jaxcollapse.selectors import SELECTORS, mahalanobis
-from jaxcollapse.targets import cast, published_instance
+from jaxcollapse.record import record_model
+from jaxcollapse.recursion import build_collapse, run, sample_and_select
+from jaxcollapse.scores import mahalanobis
+from jaxcollapse.selectors import top
+from jaxcollapse.sizes import sizes
+from jaxcollapse.targets import published_instance
 from jaxcollapse.theory.mean_field import mean_field
-from jaxcollapse.trajectory import build_collapse, record_model, run
-from jaxcollapse.validation import make_controls
+from jaxcollapse.tree import cast
 from jaxcollapse.workflows import accumulate
 
 SEED, BUDGET, DIM, LAST, LANES = 42, 0.05, 10, 10, 16
@@ -33,19 +35,13 @@ BIAS = 6
 
 def traces(key, instance, collapse, num_kept):
     record = record_model({"trace_ratio": METRICS["trace_ratio"]}, instance.truth)
-    controls = make_controls(num_kept, BUDGET)
-    return run(key, collapse, instance.truth, controls, LAST, record)[1]["trace_ratio"]
+    return run(key, collapse, instance.truth, sizes(num_kept, BUDGET, LAST), record)[1]["trace_ratio"]
 
 
 def simulate(key, instance, sampler, num_kept):
     target = instance.target
-    if sampler == "direct":
-        batch_fn = top_of_gaussian(target, num_kept, proposals_needed(num_kept, BUDGET, DIM))
-    else:
-        silos = jax.tree.map(lambda leaf: leaf[None], target)
-        select = SELECTORS["top"](mahalanobis(), num_kept)
-        batch_fn = sampled(gaussian(), select, all_silos(), silos, round(num_kept / BUDGET))
-    collapse = build_collapse(gaussian(1e-6), batch_fn, accumulate(moments_memory()))
+    keep = top_of_gaussian(target) if sampler == "direct" else sample_and_select(gaussian(), top(mahalanobis(target)))
+    collapse = build_collapse(gaussian(1e-6), keep, accumulate(moments_memory()))
     return traces(key, instance, collapse, num_kept)
 
 

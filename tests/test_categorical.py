@@ -7,16 +7,13 @@ from oracle import FAMILY_RISK, assert_unbiased, z_scores
 from scipy import stats
 
 from jaxcollapse.base import Measure
-from jaxcollapse.batches import sampled
 from jaxcollapse.generators import categorical
-from jaxcollapse.generators.categorical import draw_index
-from jaxcollapse.measures import uniform_measure
+from jaxcollapse.measures import inverse_cdf, uniform_measure
 from jaxcollapse.memories import buffer_memory
-from jaxcollapse.references import all_silos
+from jaxcollapse.recursion import run, sample_and_select, side_by_side
 from jaxcollapse.selectors import keep_all
+from jaxcollapse.sizes import sizes
 from jaxcollapse.theory import surviving_symbols
-from jaxcollapse.trajectory import run, side_by_side
-from jaxcollapse.validation import make_controls
 from jaxcollapse.workflows import WORKFLOWS
 
 KEY = jax.random.key(0)
@@ -60,7 +57,8 @@ def test_samples_follow_the_law_and_are_symbols():
 def test_symbols_of_mass_zero_are_not_drawn_for_the_rounding_of_sums():
     # Sums of tenths round, and differently by blocks: half the symbols in between have no mass at all.
     weights = jnp.where(jnp.arange(5000) % 2 == 0, jnp.float32(0.1), 0)
-    drawn = np.asarray(jax.jit(draw_index, static_argnums=2)(KEY, weights, 1_000_000))
+    unit = jax.random.uniform(KEY, 1_000_000)
+    drawn = np.asarray(jax.jit(lambda masses, unit: inverse_cdf(masses)(unit))(weights, unit))
     assert not (drawn % 2).any()
     assert drawn.max() < 5000
 
@@ -68,9 +66,8 @@ def test_symbols_of_mass_zero_are_not_drawn_for_the_rounding_of_sums():
 @pytest.fixture(scope="module")
 def simulated():
     """Run all workflows side by side; which symbols are known, [seed, generation, workflow, symbol]."""
-    memory = buffer_memory(SIZE * GENERATIONS, SIZE)
-    batch_fn = sampled(categorical(6), keep_all, all_silos(), None, SIZE)
-    collapse = side_by_side(categorical(6), batch_fn, [WORKFLOWS[name](memory) for name in THEORY])
+    keep = sample_and_select(categorical(6), keep_all())
+    collapse = side_by_side(categorical(6), keep, [WORKFLOWS[name](buffer_memory()) for name in THEORY])
 
     def record(key, state, info):
         return state.params
@@ -78,7 +75,7 @@ def simulated():
     @jax.jit
     @jax.vmap
     def simulate(key):
-        return run(key, collapse, jnp.float32(LAW), make_controls(SIZE), GENERATIONS, record)[1]
+        return run(key, collapse, jnp.float32(LAW), sizes(SIZE, 1.0, GENERATIONS), record)[1]
 
     return np.asarray(simulate(jax.random.split(KEY, 20_000)), np.float64)
 

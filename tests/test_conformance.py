@@ -4,37 +4,29 @@ import conformance
 import jax
 import jax.numpy as jnp
 import pytest
+from conformance import POOL, measure, points
 
 from jaxcollapse.base import Generator, Measure
+from jaxcollapse.exchanges import EXCHANGES, federated_sinkhorn
+from jaxcollapse.features import quadratic_features
 from jaxcollapse.generators import GENERATORS
 from jaxcollapse.generators.diffusion import residual
-from jaxcollapse.measures import stack_padded
-from jaxcollapse.memories import buffer_memory, moments_memory
+from jaxcollapse.measures import as_moments, stack_padded, union
+from jaxcollapse.memories import MEMORIES
 from jaxcollapse.metrics import METRICS, POINT_METRICS
-from jaxcollapse.references import REFERENCES
-from jaxcollapse.references.barycenter import Exchange
-from jaxcollapse.selectors import MATCHING, SELECTORS, mahalanobis
+from jaxcollapse.scores import SCORES, mahalanobis
+from jaxcollapse.selectors import SELECTORS
+from jaxcollapse.targets import fit_target
+from jaxcollapse.tree import stack
+from jaxcollapse.verifiers import VERIFIERS
 from jaxcollapse.workflows import WORKFLOWS
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-DRAWS_AT_RANDOM = {"random", "soft", "k_means"}
-NEEDS_POINTS = {"accumulate_subsample"}
-BUFFER = buffer_memory(8 * conformance.POOL, conformance.POOL - 1)
-WORKFLOW_CASES = [
-    (name, memory)
-    for name in WORKFLOWS
-    for memory in ("moments", "buffer")
-    if memory == "buffer" or name not in NEEDS_POINTS
-]
-
-
-def silos():
-    """Three silos of unequal sizes, and the same with padding of their own."""
-    measures = [Measure(conformance.points(i, size), jnp.ones(size)) for i, size in enumerate((8, 5, 11))]
-    filler = Measure(jnp.full((4, conformance.DIM), 1e3), jnp.zeros(4))
-    longer = [Measure(*(jnp.concatenate(pair) for pair in zip(m, filler, strict=True))) for m in measures]
-    return stack_padded(measures), stack_padded(longer)
+DRAWS_AT_RANDOM = {"random", "soft", "k_means", "balanced"}
+BLIND = {"keep_all", "random"}
+VERIFIERS_AT_RANDOM = {"random", "moment_ratio", "logistic_ratio", "tilt", "private_tilt", "balanced", "k_means"}
+SETTINGS = {"epsilon": 0.5, "num_support": 6, "num_rounds": 2, "num_gradients": 5}
 
 
 def each_column(generator):
@@ -54,38 +46,106 @@ def each_column(generator):
     )
 
 
+def silos(seed):
+    return stack_padded(conformance.silos(seed))
+
+
+def shared(seed):
+    return union(as_moments(silos(seed)))
+
+
+def features(seed):
+    return quadratic_features(fit_target(shared(seed)), 1e6)  # a bound that is finite, and never reached
+
+
+def goal(seed):
+    return features(seed)(points(seed, 40)).mean(axis=0)
+
+
+def scores(seed):
+    """Score against each of two references."""
+    return jax.vmap(lambda reference: mahalanobis(reference, 0.1))(stack([measure(seed + 3), measure(seed + 4)]))
+
+
+def score(seed):
+    return SCORES["mean"](scores(seed))
+
+
+MADE = {
+    "generator": {
+        "kernel_density": lambda make: make(POOL),
+        "categorical": lambda make: each_column(make(8)),
+        "diffusion": lambda make: make(residual(8, 1), 3, 4, 3),
+    },
+    "score": {
+        "mahalanobis": lambda make, seed: make(measure(seed + 3), 0.1),
+        "calibrated_gradient": lambda make, seed: make(measure(seed + 3), 5.0, 0.5),
+        "exchanged_gradient": lambda make, seed: make(federated_sinkhorn(5.0, num_rounds=2), silos(seed)),
+        "moment_ratio": lambda make, seed: make(as_moments(silos(seed)), 0.1),
+        "logistic_ratio": lambda make, seed: make(silos(seed), shared(seed), num_rounds=5),
+        "tilted_ratio": lambda make, seed: make(features(seed), goal(seed)),
+        "mean": lambda make, seed: make(scores(seed)),
+    },
+    "selector": {
+        "keep_all": lambda make, seed: make(),
+        "random": lambda make, seed: make(),
+        "k_means": lambda make, seed: make(),
+        "submodular": lambda make, seed: make(scores(seed)),
+        "submodular_greedy": lambda make, seed: make(scores(seed)),
+        "balanced": lambda make, seed: make(score(seed), features(seed), goal(seed)),
+        "center_matching": lambda make, seed: make(shared(seed)),
+        "covariance_matching": lambda make, seed: make(shared(seed)),
+    },
+    "exchange": {
+        "moments": lambda make, seed: make(),
+        "feature_means": lambda make, seed: make(features(seed), 0.1),
+        "geodesic": lambda make, seed: make(5.0, 0.4, 0.9, num_support=6, num_rounds=2),
+        "barycenter": lambda make, seed: make(shared(seed), 5.0, 0.9, num_support=6, num_rounds=2),
+        "federated_sinkhorn": lambda make, seed: make(5.0, num_rounds=3),
+        "logistic": lambda make, seed: make(features(seed), num_rounds=5),
+    },
+}
+
+
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generators(name):
-    arguments = {
-        "kernel_density": (conformance.POOL,),
-        "categorical": (8,),
-        "diffusion": (residual(8, 1), 3, 4, 3),
-    }
-    made = GENERATORS[name](*arguments.get(name, ()))
-    conformance.check_generator(each_column(made) if name == "categorical" else made)
+    conformance.check_generator(MADE["generator"].get(name, lambda make: make())(GENERATORS[name]))
 
 
-@pytest.mark.parametrize("name", [*SELECTORS, *MATCHING])
+@pytest.mark.parametrize("name", SCORES)
+def test_scores(name):
+    conformance.check_score(lambda seed: MADE["score"][name](SCORES[name], seed))
+
+
+def make_selector(name, seed=0):
+    return MADE["selector"].get(name, lambda make, seed: make(score(seed)))(SELECTORS[name], seed)
+
+
+@pytest.mark.parametrize("name", SELECTORS)
 def test_selectors(name):
-    references = Measure(conformance.points(3, 24).reshape(2, 12, -1), jnp.ones((2, 12)))
-    if name in SELECTORS:
-        select = SELECTORS[name](mahalanobis(ridge=0.1), conformance.POOL)
-    else:
-        select = MATCHING[name](conformance.POOL)
-    conformance.check_selector(select, references, deterministic=name not in DRAWS_AT_RANDOM)
+    conformance.check_selector(
+        lambda seed: make_selector(name, seed), deterministic=name not in DRAWS_AT_RANDOM, exact=name != "keep_all"
+    )
 
 
-@pytest.mark.parametrize(("name", "memory"), WORKFLOW_CASES)
+@pytest.mark.parametrize("name", [name for name in SELECTORS if name != "keep_all"])
+def test_selectors_keep_what_is_no_number_last_and_count_it(name):
+    conformance.check_spoiled(make_selector(name), ranks=name not in BLIND)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("name", WORKFLOWS)
 def test_workflows(name, memory):
-    made = WORKFLOWS[name](moments_memory() if memory == "moments" else BUFFER)
-    conformance.check_workflow(made, max_batch=conformance.NUM_KEPT)
+    if (name, memory) == ("accumulate_subsample", "moments"):
+        with pytest.raises(ValueError, match="points"):
+            WORKFLOWS[name](MEMORIES[memory]())
+    else:
+        conformance.check_workflow(WORKFLOWS[name](MEMORIES[memory]()))
 
 
-@pytest.mark.parametrize("name", REFERENCES)
-def test_references(name):
-    exchange = Exchange(epsilon=5.0, step=1.0)
-    arguments = {"geodesic": (exchange, 0.5, 6, 1), "barycenter": (exchange, 6, 1), "mixture": (5.0, 2)}
-    conformance.check_reference(REFERENCES[name](*arguments.get(name, ())), *silos())
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_exchanges(name):
+    conformance.check_exchange(lambda seed: MADE["exchange"][name](EXCHANGES[name], seed))
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -96,3 +156,14 @@ def test_metrics(name):
 @pytest.mark.parametrize("name", POINT_METRICS)
 def test_point_metrics(name):
     conformance.check_point_metric(POINT_METRICS[name])
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_verifiers(name):
+    conformance.check_verifier(
+        name,
+        deterministic=name not in VERIFIERS_AT_RANDOM,
+        exact=name != "keep_all",
+        draws_silos=name == "unbiased_silo",
+        **SETTINGS,
+    )

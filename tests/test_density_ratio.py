@@ -9,45 +9,49 @@ from scipy import integrate, optimize, special, stats
 from sklearn.linear_model import LogisticRegression
 
 from jaxcollapse.base import Measure, Moments
-from jaxcollapse.measures import as_moments, stack_padded, uniform_measure
-from jaxcollapse.selectors import SELECTORS
-from jaxcollapse.selectors.density_ratio import (
-    Features,
-    fit_logistic,
-    fit_tilt,
-    lift,
-    log_ratio,
-    logistic_ratio,
-    moment_ratio,
-    quadratic_features,
-    shared_features,
-    silo_gradient,
-    silo_mean,
-    tilted_ratio,
-)
+from jaxcollapse.exchanges import carry_out, feature_means, logistic
+from jaxcollapse.features import half_way, quadratic_features
+from jaxcollapse.measures import as_moments, pooled, stack_padded, uniform_measure, union
+from jaxcollapse.scores import logistic_ratio, moment_ratio, tilted_ratio
+from jaxcollapse.scores.tilted_ratio import fit_tilt
+from jaxcollapse.selectors import random, soft
+from jaxcollapse.sizes import sizes
 from jaxcollapse.targets import fit_target, isotropic_target
-from jaxcollapse.validation import make_controls
+from jaxcollapse.tree import expand
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 KEY = jax.random.key(0)
-SIZES = (60, 25, 90)
+SILO_SIZES = (60, 25, 90)
 
 
 def problem(seed=0, dim=3, num_candidates=300):
     """Draw three skewed silos of unequal sizes, one with unequal masses, and a pool that covers them."""
     rng = np.random.default_rng(seed)
-    silos = [1.5 * rng.standard_normal(dim) + rng.standard_normal((m, dim)) for m in SIZES]
+    silos = [1.5 * rng.standard_normal(dim) + rng.standard_normal((m, dim)) for m in SILO_SIZES]
     silos = [uniform_measure(jnp.asarray(x)) for x in silos]
-    silos[0] = silos[0]._replace(weights=jnp.asarray(rng.uniform(0.5, 2, SIZES[0])))
+    silos[0] = silos[0]._replace(weights=jnp.asarray(rng.uniform(0.5, 2, SILO_SIZES[0])))
     root = np.linalg.cholesky(random_covariance(rng, dim) + np.eye(dim))
     pool = 1.8 * rng.standard_normal((num_candidates, dim)) @ root
     return stack_padded(silos), uniform_measure(jnp.asarray(pool))
 
 
 def flat(silos):
-    kept = np.asarray(silos.weights).ravel() > 0
-    return Measure(silos.points.reshape(-1, silos.points.shape[-1])[kept], silos.weights.ravel()[kept])
+    everyone = pooled(silos)
+    return jax.tree.map(lambda leaf: leaf[everyone.weights > 0], everyone)
+
+
+def shared_features(silos, pool, ridge=0.0):
+    return quadratic_features(half_way(union(as_moments(silos)), pool, ridge))
+
+
+def fit_logistic(silos, pool, num_rounds=500, regularisation=1e-3):
+    exchange = logistic(shared_features(silos, pool, 1e-6), regularisation, num_rounds)
+    return carry_out(exchange, KEY, pool, silos)
+
+
+def score_by_logistic(silos, num_rounds):
+    return logistic_ratio(silos, union(as_moments(silos)), num_rounds=num_rounds)
 
 
 def with_padding(measure, size=7, value=50.0):
@@ -58,8 +62,7 @@ def with_padding(measure, size=7, value=50.0):
     )
 
 
-@pytest.mark.parametrize("clip", [np.inf, 2.0])
-def test_moment_ratio_is_the_ratio_of_the_gaussian_models(clip):
+def test_moment_ratio_is_the_ratio_of_the_gaussian_models():
     silos, pool = problem()
     x = np.asarray(pool.points)
     mixture, total = 0, np.asarray(silos.weights).sum()
@@ -71,17 +74,17 @@ def test_moment_ratio_is_the_ratio_of_the_gaussian_models(clip):
     covariance += 0.1 * np.trace(covariance) / 3 * np.eye(3)
     expected = np.log(mixture) - stats.multivariate_normal(x.mean(0), covariance).logpdf(x)
     assert (np.abs(expected) > 2).any()
-    for reference in silos, as_moments(silos), with_padding(silos):
-        score = moment_ratio(ridge=0.1, clip=clip)(KEY, pool, reference)
-        assert_allclose(score, np.clip(expected, -clip, clip), rtol=1e-9, atol=1e-9)
+    for known in silos, as_moments(silos), with_padding(silos):
+        assert_allclose(moment_ratio(known, 0.1)(KEY, pool), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_silo_without_mass_is_not_there():
     silos, pool = problem()
     emptied = silos._replace(weights=silos.weights.at[1].set(0))
     others = jax.tree.map(lambda leaf: leaf[jnp.array([0, 2])], silos)
-    for score in map(jax.jit, (moment_ratio(), logistic_ratio(num_rounds=30))):
-        assert_allclose(score(KEY, pool, emptied), score(KEY, pool, others), rtol=1e-9, atol=1e-9)
+    for make in moment_ratio, lambda silos: score_by_logistic(silos, 30):
+        score = jax.jit(lambda silos, make=make: make(silos)(KEY, pool))
+        assert_allclose(score(emptied), score(others), rtol=1e-9, atol=1e-9)
 
 
 def test_quadratic_features_are_orthonormal_for_a_whitened_gaussian():
@@ -89,24 +92,27 @@ def test_quadratic_features_are_orthonormal_for_a_whitened_gaussian():
     grid = np.stack(np.meshgrid(node, node, node), -1).reshape(-1, 3)
     mass = np.prod(np.stack(np.meshgrid(weight, weight, weight), -1).reshape(-1, 3), axis=1)
     nodes = Measure(jnp.asarray(grid), jnp.asarray(mass))
-    features = shared_features(jax.tree.map(lambda leaf: leaf[None], as_moments(nodes)), nodes)
-    phi = np.asarray(quadratic_features(features, jnp.asarray(grid)))
+    phi = np.asarray(quadratic_features(half_way(as_moments(nodes), nodes))(jnp.asarray(grid)))
     assert phi.shape[1] == 10
     assert_allclose((phi * mass[:, None]).T @ phi / mass.sum(), np.eye(10), atol=1e-12)
 
 
 def test_gradients_of_the_silos_are_those_of_their_losses():
     silos, pool = problem()
-    features = shared_features(as_moments(silos), pool)
-    lifted = jax.vmap(lift, in_axes=(None, 0))(features, silos)
+    exchange = logistic(shared_features(silos, pool))
     theta = jnp.asarray(np.random.default_rng(1).standard_normal(10))
 
     def loss(theta, silo):
-        return jnp.sum(silo.weights * jnp.logaddexp(0, -silo.points @ theta))
+        return jnp.sum(silo.weights * jnp.logaddexp(0, -exchange.features(silo.points) @ theta))
 
-    messages = jax.vmap(silo_gradient, in_axes=(None, 0))(theta, lifted)
-    assert_allclose(messages.gradient, jax.vmap(jax.grad(loss), in_axes=(None, 0))(theta, lifted), rtol=1e-10)
+    def answer(silo):
+        return exchange.reply(exchange.silo_init(KEY, silo, exchange.features), silo, theta)[1]
+
+    messages = jax.vmap(answer)(silos)
+    assert_allclose(messages.gradient, jax.vmap(jax.grad(loss), in_axes=(None, 0))(theta, silos), rtol=1e-10)
     assert_allclose(messages.mass, silos.weights.sum(1))
+    curvature = jnp.linalg.eigvalsh(jax.vmap(jax.hessian(loss), in_axes=(None, 0))(theta, silos))[:, -1]
+    assert (curvature <= messages.curvature).all()
 
 
 @pytest.mark.parametrize("regularisation", [1e-3, 0.1])
@@ -114,38 +120,35 @@ def test_federated_fit_equals_the_pooled_regression(regularisation):
     silos, pool = problem()
     fitted = fit_logistic(silos, pool, 500, regularisation)
     real = flat(silos)
-    features = shared_features(as_moments(silos), pool, 1e-6)
-    x = np.concatenate([quadratic_features(features, real.points), quadratic_features(features, pool.points)])
+    x = np.concatenate([fitted.features(real.points), fitted.features(pool.points)])
     label = np.repeat([1, 0], [len(real.weights), len(pool.weights)])
     mass = np.concatenate([real.weights / real.weights.sum(), pool.weights / pool.weights.sum()]) / 2
     model = LogisticRegression(C=1 / regularisation, tol=1e-10, max_iter=10_000)
     model.fit(x[:, 1:], label, sample_weight=mass)
     assert_allclose(fitted.theta, np.append(model.intercept_, model.coef_), rtol=1e-4, atol=1e-4)
-    assert_allclose(log_ratio(fitted, pool.points), model.decision_function(x[len(real.weights) :, 1:]), atol=1e-4)
+    assert_allclose(fitted(pool.points), model.decision_function(x[len(real.weights) :, 1:]), atol=1e-4)
 
 
 def test_federated_fit_depends_on_the_union_of_the_silos_only():
     silos, pool = problem()
-    together = jax.tree.map(lambda leaf: leaf[None], flat(silos))
-    fits = [fit_logistic(data, pool, 1000) for data in (silos, together)]
-    first, second = (log_ratio(fit, pool.points) for fit in fits)
+    fits = [fit_logistic(data, pool, 1000) for data in (silos, expand(flat(silos)))]
+    first, second = (fit(pool.points) for fit in fits)
     assert_allclose(first, second, atol=1e-7)
 
 
 @pytest.mark.parametrize("max_norm", [np.inf, 4.0])
 def test_tilted_pool_has_the_mean_features_of_the_silos(max_norm):
     silos, pool = problem()
-    features = shared_features(as_moments(silos), pool)._replace(max_norm=max_norm)
-    messages = jax.vmap(silo_mean, in_axes=(None, 0))(features, silos)
+    features = quadratic_features(shared_features(silos, pool).whitening, max_norm)
     real = flat(silos)
-    goal = np.average(quadratic_features(features, real.points), axis=0, weights=real.weights)
+    goal = np.average(features(real.points), axis=0, weights=real.weights)
     fitted = fit_tilt(features, jnp.asarray(goal), pool, 1e-8)
-    score = tilted_ratio(features, regularisation=1e-8)(KEY, pool, messages)
+    score = tilted_ratio(features, carry_out(feature_means(features), KEY, None, silos), 1e-8)(KEY, pool)
     # A constant changes no tilt, so that only the regularisation holds it.
-    expected = log_ratio(fitted, pool.points)
+    expected = fitted(pool.points)
     assert_allclose(score - score.mean(), expected - expected.mean(), atol=1e-8)
     weight = np.exp(score)
-    found = weight @ np.asarray(quadratic_features(features, pool.points)) / weight.sum()
+    found = weight @ np.asarray(features(pool.points)) / weight.sum()
     assert_allclose(found, goal - 1e-8 * fitted.theta, atol=1e-9)
     if max_norm == np.inf:
         tilted, wanted = as_moments(pool._replace(weights=jnp.asarray(weight))), as_moments(real)
@@ -155,10 +158,10 @@ def test_tilted_pool_has_the_mean_features_of_the_silos(max_norm):
 
 def test_tilt_minimises_its_objective_where_the_pool_cannot_reach_the_goal():
     _, pool = problem()
-    features = Features(fit_target(pool), 4.0)
+    features = quadratic_features(fit_target(pool), 4.0)
     goal = np.random.default_rng(0).standard_normal(10)
-    fitted = fit_tilt(features, jnp.asarray(goal), pool, 0.1, 50)
-    phi = np.asarray(quadratic_features(features, pool.points))
+    fitted = fit_tilt(features, jnp.asarray(goal), pool, 0.1)
+    phi = np.asarray(features(pool.points))
     expected = optimize.minimize(
         lambda theta: special.logsumexp(phi @ theta) - theta @ goal + 0.05 * theta @ theta,
         np.zeros(10),
@@ -171,21 +174,23 @@ def test_tilt_minimises_its_objective_where_the_pool_cannot_reach_the_goal():
 def test_one_sample_moves_a_bounded_message_within_its_sensitivity():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((20, 3))
-    features = Features(isotropic_target(jnp.zeros(3)), 2.5)
-    first = silo_mean(features, uniform_measure(jnp.asarray(x))).mean
+    exchange = feature_means(quadratic_features(isotropic_target(jnp.zeros(3)), 2.5))
+
+    def message(points):
+        return exchange.reply(KEY, uniform_measure(jnp.asarray(points)), None)[1].mean
+
     moves = []
     for other in 100 * rng.standard_normal((50, 3)):
-        second = silo_mean(features, uniform_measure(jnp.asarray(np.vstack([x[:-1], other])))).mean
-        moves.append(np.linalg.norm(second - first))
+        moves.append(np.linalg.norm(message(np.vstack([x[:-1], other])) - message(x)))
     assert 2.5 / 20 < max(moves) <= 2 * 2.5 / 20
 
 
 def test_padding_changes_no_score():
     silos, pool = problem()
-    for score in map(jax.jit, (moment_ratio(ridge=0.1, clip=3), logistic_ratio(num_rounds=100, clip=3))):
-        expected = score(KEY, pool, silos)
-        assert np.abs(expected).max() <= 3
-        padded = score(KEY, with_padding(pool), with_padding(silos))
+    for make in lambda silos: moment_ratio(silos, 0.1), lambda silos: score_by_logistic(silos, 100):
+        score = jax.jit(lambda pool, silos, make=make: make(silos)(KEY, pool))
+        expected = score(pool, silos)
+        padded = score(with_padding(pool), with_padding(silos))
         assert_allclose(padded[: len(expected)], expected, rtol=1e-9, atol=1e-9)
 
 
@@ -203,7 +208,7 @@ def test_logistic_fit_is_unbiased_for_gaussians():
         side = jnp.searchsorted(jnp.array([0.0, 1.0]), real[:, 0])
         silos = Measure(jnp.broadcast_to(real, (3, *real.shape)), (side == jnp.arange(3)[:, None]).astype(float))
         pool = uniform_measure(normal[3:].reshape(-1, 2))
-        return log_ratio(fit_logistic(silos, pool, 100, 1e-6), jnp.asarray(x))
+        return fit_logistic(silos, pool, 100, 1e-6)(jnp.asarray(x))
 
     fitted = jax.jit(lambda keys: jax.lax.map(replicate, keys))(jax.random.split(jax.random.key(1), 40))
     assert_unbiased(z_scores(fitted, truth), replicates=40)
@@ -213,7 +218,7 @@ def test_logistic_fit_is_unbiased_for_gaussians():
 def test_regularisation_shrinks_the_ratio_towards_one():
     silos, pool = problem()
     fits = [fit_logistic(silos, pool, 300, strength) for strength in (1e-3, 0.1, 10.0)]
-    spread = [np.ptp(log_ratio(fitted, pool.points)) for fitted in fits]
+    spread = [np.ptp(fitted(pool.points)) for fitted in fits]
     assert spread[0] > 2 * spread[1] > 10 * spread[2]
 
 
@@ -231,13 +236,13 @@ def test_gumbel_top_n_on_the_exact_ratio_moves_the_pool_to_the_mixture(budget):
     size, num_runs, mean, deviation = 4000, 200, 0.5, 0.8
     log_w = lambda x: -((x - mean) ** 2) / (2 * deviation**2) + x**2 / 2 - np.log(deviation)
     num_kept = round(budget * size)
-    controls = make_controls(num_kept, budget, temperature=1.0)
-    select = SELECTORS["soft"](lambda key, pool, reference: log_w(pool.points[:, 0]), num_kept)
+    bounds = sizes(num_kept, budget, temperature=1.0)
+    select = soft(lambda key, pool: log_w(pool.points[:, 0]))
 
     def run(key):
         draw_key, select_key = jax.random.split(key)
         pool = uniform_measure(jax.random.normal(draw_key, (size, 1)))
-        kept = as_moments(pool._replace(weights=select(select_key, pool, jnp.zeros(1), controls)))
+        kept = as_moments(pool._replace(weights=select(select_key, pool, bounds).value))
         return jnp.stack([kept.mean[0], kept.covariance[0, 0] + kept.mean[0] ** 2])
 
     moments = np.asarray(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(2), num_runs)))
@@ -259,18 +264,15 @@ def test_resampling_by_the_fitted_ratio_moves_moments_to_the_mixture():
     def run(key):
         keys = jax.random.split(key, 3)
         real = silos.mean[:, None] + jnp.sqrt(0.5) * jax.random.normal(keys[0], (2, 900, 2))
-        weights = (jnp.arange(900) < jnp.array([[300], [900]])).astype(float)
+        data = Measure(real, (jnp.arange(900) < jnp.array([[300], [900]])).astype(float))
         pool = uniform_measure(jax.random.normal(keys[1], (2000, 2)))
 
-        def miss(name, score):
-            select = SELECTORS[name](score, 100)
-            references = jax.tree.map(lambda leaf: leaf[None], Measure(real, weights))
-            kept = select(keys[2], pool, references, make_controls(100, 0.05, temperature=1.0)) / 100
+        def miss(select):
+            kept = select(keys[2], pool, sizes(100, 0.05, temperature=1.0)).value / 100
             error = jnp.einsum("n,ni,nj->ij", kept, pool.points, pool.points) - second
             return jnp.stack([jnp.sum((kept @ pool.points - mean) ** 2), jnp.sum(error**2)])
 
-        rules = ("soft", logistic_ratio(100)), ("soft", moment_ratio()), ("random", moment_ratio())
-        return jnp.stack([miss(*rule) for rule in rules])
+        return jnp.stack(list(map(miss, (soft(score_by_logistic(data, 100)), soft(moment_ratio(data)), random()))))
 
     misses = np.asarray(jax.jit(lambda keys: jax.lax.map(run, keys))(jax.random.split(jax.random.key(3), 30)))
     for ratio in (0, 1):
@@ -279,5 +281,4 @@ def test_resampling_by_the_fitted_ratio_moves_moments_to_the_mixture():
 
 
 def test_logistic_score_maps_and_compiles():
-    score = logistic_ratio(num_rounds=20)
-    check_transforms(lambda pool, silos: score(KEY, pool, silos), *[problem(seed)[::-1] for seed in range(2)])
+    check_transforms(lambda silos, pool: score_by_logistic(silos, 20)(KEY, pool), *[problem(seed) for seed in range(2)])

@@ -12,7 +12,9 @@ from oracle import assert_unbiased, draw, upper, z_scores
 
 from jaxcollapse.base import Measure
 from jaxcollapse.generators import diffusion
-from jaxcollapse.generators.diffusion import Denoiser, ancestral, ddim, midpoint, residual
+from jaxcollapse.generators.diffusion import residual
+from jaxcollapse.generators.diffusion.denoiser import Denoiser
+from jaxcollapse.generators.diffusion.samplers import ancestral, ddim, midpoint
 from jaxcollapse.measures import as_moments, uniform_measure
 
 KEY = jax.random.key(0)
@@ -206,5 +208,7 @@ def test_factories_check_their_numbers(factory, name, value, low):
 
 def test_moments_are_refused():
     moments = as_moments(float32_measure(np.eye(2)))
-    with pytest.raises(TypeError, match="data = Moments: diffusion learns from points"):
+    with pytest.raises(
+        TypeError, match="data = Moments: diffusion needs points, a Measure, as buffer_memory keeps them"
+    ):
         MODEL.init(KEY, moments)

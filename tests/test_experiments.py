@@ -14,9 +14,8 @@ import pytest
 import xarray as xr
 
 from experiments import common
-from experiments.common import Output, Settings, frame, lane_keys
-from jaxcollapse import Trajectory, build_collapse, make_controls, proposals_needed, record_model, top_of_gaussian
-from jaxcollapse.base import Moments
+from experiments.common import Output, Runner, Settings
+from jaxcollapse import Moments, Run, build_collapse, record_model, seeds, sizes, top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.memories import moments_memory
 from jaxcollapse.metrics import trace_ratio
@@ -45,7 +44,7 @@ COLUMNS = {
         "seed", "tau", "round", "to_pool", "to_silo", "excess", "potential_slope", "potential_correlation",
     ],
     "barycenter_convergence": ["seed", "epsilon", "step", "round", "to_central", "to_gaussian", "floor"],
-    "proxy_gaussian": ["method", "seed", "generation", "trace_ratio", "mean_error", "bures_w2", "bytes"],
+    "proxy_gaussian": ["verifier", "seed", "generation", "trace_ratio", "mean_error", "bures_w2", "bytes"],
     "disclosure": ["dim", "attack", "epsilon", "seed", "distance", "share_recovered", "exposure"],
     "discrete_tails": ["workflow", "verifier", "seed", "generation", "symbols", "lost_mass", "source"],
     "non_gaussian": [
@@ -53,19 +52,19 @@ COLUMNS = {
         "dispersion_ratio", "sliced_w", "min_component_weight", "component_entropy", "dispersion_theory",
     ],
     "two_dimensional": [
-        "dataset", "generator", "method", "seed", "generation", "covered", "smallest_share", "entropy", "x", "y",
+        "dataset", "generator", "verifier", "seed", "generation", "covered", "smallest_share", "entropy", "x", "y",
     ],
     "siloed_images": [
-        "split", "generator", "method", "seed", "verifier", "generation", "frechet", "frechet_classifier", "precision",
+        "split", "generator", "verifier", "seed", "silo", "generation", "frechet", "frechet_classifier", "precision",
         "recall", "density", "coverage", "trace_ratio", "vendi", "class_entropy", "smallest_class",
         "verifier_silo_recall", "least_silo_recall",
     ],
     "silo_geometry": [
-        "classes", "budget", "num_silos", "num_train", "num_iterations", "method", "seed", "frechet", "precision",
+        "classes", "budget", "num_silos", "num_train", "num_iterations", "verifier", "seed", "frechet", "precision",
         "recall", "gain",
     ],
     "generalization_cost": [
-        "method", "seed", "generation", "risk", "kept_risk", "accuracy", "slope", "sliced_w", "entropic_w", "frechet",
+        "verifier", "seed", "generation", "risk", "kept_risk", "accuracy", "slope", "sliced_w", "entropic_w", "frechet",
     ],
     "overhead": ["operation", "axis", "factor", "size", "seconds", "bytes"],
 }  # fmt: skip
@@ -155,20 +154,16 @@ class ToyConfig(Settings):
     """Generations."""
 
 
-def toy_run(config: ToyConfig, parts) -> Output:
+def toy_run(config: ToyConfig, runner: Runner) -> Output:
     truth = Moments(jnp.float32(1), jnp.zeros(2), jnp.eye(2))
     target = isotropic_target(jnp.ones(2))
+    recursion = sizes(20, 0.2, config.num_generations)
 
     def build(seed):
-        batch_fn = top_of_gaussian(target, 20, proposals_needed(20, 0.2, 2))
-        collapse = build_collapse(gaussian(), batch_fn, accumulate(moments_memory()))
-        return Trajectory(
-            seed, collapse, truth, make_controls(20, 0.2), record_model({"trace_ratio": trace_ratio}, truth)
-        )
+        collapse = build_collapse(gaussian(), top_of_gaussian(target), accumulate(moments_memory()))
+        return Run(seed, collapse, truth, recursion, record_model({"trace_ratio": trace_ratio}, truth))
 
-    axes = {"seed": lane_keys(config.key, range(3))}
-    history = parts.sweep("toy", build, axes, config.num_generations, chunk_size=3)
-    arrays = frame(history, ("seed", "generation"), {"seed": range(3)})
+    arrays = runner.sweep("toy", build, {"seed": seeds(3, config.seed)}, chunk_size=3)
     return Output(arrays, arrays.to_dataframe().reset_index(), {})
 
 
@@ -195,11 +190,13 @@ def test_interrupted_experiment_keeps_its_chunks_and_continues_bit_for_bit(monke
         with pytest.raises(SystemExit, match="130"):
             run_toy(monkeypatch, pieces)
     assert "interrupted; finished parts are kept" in capsys.readouterr().err
-    assert [p.name for p in pieces.rglob("*") if p.is_file()] == ["toy.npz"]
+    (part,) = [p.relative_to(pieces) for p in pieces.rglob("*") if p.is_file()]
+    assert (part.parts[0], part.name, len(part.parts)) == ("toy.parts", "toy.npz", 3)
 
     advances = []
     monkeypatch.setattr(common.results, "save_arrays", lambda *arguments: advances.append(save(*arguments)))
     run_toy(monkeypatch, pieces)
-    assert len(advances) <= 3
+    assert len(advances) == 2
+    assert {p.name for p in pieces.iterdir()} == {"toy.csv", "toy.json", "toy.nc"}
     assert (pieces / "toy.csv").read_bytes() == (whole / "toy.csv").read_bytes()
     jax.clear_caches()

@@ -1,4 +1,4 @@
-"""A new member is one module and one registry line: here are six, written against `jaxcollapse.base` alone."""
+"""A new member is one module and one registry line: here is one of each kind, written against the contracts alone."""
 
 from typing import NamedTuple
 
@@ -7,17 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_conformance import silos
 
-from jaxcollapse.base import Generator, Measure, Moments, Workflow
-from jaxcollapse.batches import sampled
+from jaxcollapse.base import Counted, Exchange, Generator, Measure, Moments, Workflow
+from jaxcollapse.exchanges import EXCHANGES, carry_out, message_bytes
 from jaxcollapse.generators import GENERATORS
+from jaxcollapse.measures import stack_padded
 from jaxcollapse.memories import moments_memory
 from jaxcollapse.metrics import METRICS
-from jaxcollapse.references import REFERENCES
-from jaxcollapse.selectors import SELECTORS, mahalanobis
-from jaxcollapse.trajectory import build_collapse, run
-from jaxcollapse.validation import make_controls
+from jaxcollapse.recursion import build_collapse, run, sample_and_select
+from jaxcollapse.scores import SCORES
+from jaxcollapse.selectors import SELECTORS
+from jaxcollapse.sizes import sizes
+from jaxcollapse.tree import as_pytree, closure, row, static
+from jaxcollapse.verifiers import VERIFIERS, Verifier, verifier
 from jaxcollapse.workflows import WORKFLOWS
 
 
@@ -41,32 +43,63 @@ def uniform_box() -> Generator:
     return Generator(lambda key, data: fit(key, None, data), fit, sample)
 
 
-def first_come(score_fn, max_kept):
+@closure
+class along:
+    """Score the distance that a candidate has gone in a direction."""
+
+    direction: jax.Array
+
+    def __call__(self, key, pool):
+        return pool.points @ self.direction
+
+
+@closure
+class by_rank:
+    """Keep the candidates with the highest score; what is no number comes last."""
+
+    score: along
+
+    def __call__(self, key, pool, sizes):
+        score = self.score(key, pool)
+        order = jnp.lexsort((-score, pool.weights <= 0))
+        weights = jnp.zeros_like(pool.weights).at[order].set(jnp.arange(order.size) < sizes.num_kept)
+        return Counted(weights * pool.weights, {"no number": jnp.sum((pool.weights > 0) & jnp.isnan(score))})
+
+
+def first_come(key, pool, sizes):
     """Keep the first candidates."""
-
-    def select(key, pool, references, controls):
-        return pool.weights * (jnp.cumsum(pool.weights) <= controls.num_kept)
-
-    return select
+    return pool.weights * (jnp.cumsum(pool.weights) <= sizes.num_kept)
 
 
 def lazy(memory) -> Workflow:
-    """Train on the batch, its masses doubled."""
+    """Train on the kept data, their masses doubled."""
 
-    def update(key, state, batch, fresh, controls):
-        return state, Measure(batch.points, 2 * batch.weights)
+    def update(key, state, kept, fresh, sizes):
+        return state, Measure(kept.points, 2 * kept.weights)
 
-    return Workflow(lambda batch: (), update)
+    return Workflow(lambda kept, sizes: (), update)
 
 
-def largest_silo():
-    """Show the silo with the greatest mass."""
+@closure
+class nearest_mean(Exchange):
+    """Find the mean of the silo that is nearest to a place; the server asks twice."""
 
-    def reference(key, silos, pool, controls):
-        index = jnp.argmax(silos.weights.sum(-1))
-        return jax.tree.map(lambda leaf: leaf[index][None], silos)
+    place: jax.Array
+    num_rounds: int = static(default=2)
 
-    return reference
+    def server_init(self, key, pool):
+        return jnp.zeros_like(self.place)
+
+    def request(self, server):
+        return self.place
+
+    def reply(self, state, silo, request):
+        mass = silo.weights.sum()
+        mean = silo.weights @ silo.points / jnp.where(mass > 0, mass, 1)
+        return state, {"mass": mass, "mean": mean, "distance": jnp.sum((mean - request) ** 2)}
+
+    def update(self, server, replies):
+        return replies["mean"][jnp.argmin(jnp.where(replies["mass"] > 0, replies["distance"], jnp.inf))]
 
 
 def mean_gap(key, generated, truth):
@@ -76,46 +109,87 @@ def mean_gap(key, generated, truth):
     return jnp.abs(means[0] - means[1]).max()
 
 
+def towards_the_nearest(problem):
+    """Keep what has gone farthest towards the silo that is nearest to the silos' mean."""
+    nearest = carry_out(EXCHANGES["nearest_mean"](problem.moments.mean), problem.key, None, problem.silos)
+    return SELECTORS["by_rank"](SCORES["along"](nearest))
+
+
+def asked(problem, pool):
+    """Count what a silo is asked, and what it answers."""
+    return message_bytes(EXCHANGES["nearest_mean"](problem.moments.mean), pool, row(problem.silos, 0))
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     """Add each member by its one line."""
     monkeypatch.setitem(GENERATORS, "uniform_box", uniform_box)
-    monkeypatch.setitem(SELECTORS, "first_come", first_come)
+    monkeypatch.setitem(SCORES, "along", along)
+    monkeypatch.setitem(SELECTORS, "by_rank", by_rank)
+    monkeypatch.setitem(SELECTORS, "first_come", lambda: first_come)
     monkeypatch.setitem(WORKFLOWS, "lazy", lazy)
-    monkeypatch.setitem(REFERENCES, "largest_silo", largest_silo)
+    monkeypatch.setitem(EXCHANGES, "nearest_mean", nearest_mean)
     monkeypatch.setitem(METRICS, "mean_gap", mean_gap)
+    monkeypatch.setitem(VERIFIERS, "towards_the_nearest", Verifier(towards_the_nearest, before=asked))
+
+
+def place(seed):
+    return conformance.points(seed + 20)[0]
+
+
+CHECKS = {
+    "generator": lambda: conformance.check_generator(GENERATORS["uniform_box"]()),
+    "score": lambda: conformance.check_score(lambda seed: SCORES["along"](place(seed))),
+    "selector, a closure": lambda: conformance.check_selector(
+        lambda seed: SELECTORS["by_rank"](SCORES["along"](place(seed))), deterministic=True
+    ),
+    "selector, a closure, and what is no number": lambda: conformance.check_spoiled(
+        SELECTORS["by_rank"](SCORES["along"](place(0)))
+    ),
+    "selector, a function": lambda: conformance.check_selector(
+        lambda seed: SELECTORS["first_come"](), deterministic=False
+    ),
+    "workflow": lambda: conformance.check_workflow(WORKFLOWS["lazy"](moments_memory())),
+    "exchange": lambda: conformance.check_exchange(lambda seed: EXCHANGES["nearest_mean"](place(seed))),
+    "metric": lambda: conformance.check_metric(METRICS["mean_gap"]),
+    "verifier": lambda: conformance.check_verifier("towards_the_nearest", deterministic=True),
+}
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("kind", ["generator", "selector", "workflow", "reference", "metric"])
+@pytest.mark.parametrize("kind", CHECKS)
 def test_a_new_member_keeps_the_laws(kind):
-    if kind == "generator":
-        conformance.check_generator(GENERATORS["uniform_box"]())
-    elif kind == "selector":
-        select = SELECTORS["first_come"](mahalanobis(), conformance.POOL)
-        with pytest.raises(AssertionError):  # it depends on the order of the pool
-            conformance.check_selector(select, silos()[0], deterministic=True)
-        conformance.check_selector(select, silos()[0], deterministic=False)
-    elif kind == "workflow":
-        conformance.check_workflow(WORKFLOWS["lazy"](moments_memory()), max_batch=conformance.NUM_KEPT)
-    elif kind == "reference":
-        conformance.check_reference(REFERENCES["largest_silo"](), *silos())
-    else:
-        conformance.check_metric(METRICS["mean_gap"])
+    CHECKS[kind]()
 
 
-def test_new_members_run_together():
-    model, (holders, _) = GENERATORS["uniform_box"](), silos()
-    truth = model.init(jax.random.key(0), Measure(holders.points[2], holders.weights[2]))
-    select = SELECTORS["first_come"](mahalanobis(), 8)
-    batch_fn = sampled(model, select, REFERENCES["largest_silo"](), holders, 16)
-    collapse = build_collapse(model, batch_fn, WORKFLOWS["lazy"](moments_memory()))
+@pytest.mark.usefixtures("x64")
+def test_a_selector_that_depends_on_the_order_of_the_pool_is_told_apart():
+    with pytest.raises(AssertionError):
+        conformance.check_selector(lambda seed: first_come, deterministic=True)
+
+
+@pytest.mark.parametrize("name", ["by_rank", "first_come", "verifier"])
+def test_new_members_run_together(name):
+    model, holders = GENERATORS["uniform_box"](), stack_padded(conformance.silos())
+    real = row(holders, 2)
+    truth = model.init(jax.random.key(0), real)
+    select = {
+        "by_rank": lambda: SELECTORS["by_rank"](SCORES["along"](jnp.arange(3.0))),
+        "first_come": SELECTORS["first_come"],
+        "verifier": lambda: verifier("towards_the_nearest", holders),
+    }[name]()
+    workflow = WORKFLOWS["lazy"](moments_memory())
 
     def record(key, state, info):
-        kept = METRICS["mean_gap"](key, info.batch, Measure(holders.points[2], holders.weights[2]))
-        return {"mean_gap": kept, "mass": info.training.weights.sum(), "width": state.params.width}
+        gap = METRICS["mean_gap"](key, info.kept, real)
+        return {"mean_gap": gap, "mass": info.training.weights.sum(), "width": state.params.width}
 
-    _, history = jax.jit(lambda key: run(key, collapse, truth, make_controls(8, 0.5), 5, record))(jax.random.key(1))
+    @jax.jit
+    def trajectory(key, select):
+        collapse = build_collapse(model, sample_and_select(model, select), workflow)
+        return run(key, collapse, truth, sizes(8, 0.5, 5), record)[1]
+
+    history = trajectory(jax.random.key(1), as_pytree(select))
     assert np.isfinite(history["mean_gap"][1:]).all()
     np.testing.assert_array_equal(history["mass"][1:], np.full(5, 16))
     assert (history["width"] > 0).all()
@@ -137,17 +211,60 @@ def test_a_lawless_member_is_caught(name):
 
 @pytest.mark.usefixtures("x64")
 def test_a_selector_that_keeps_padding_is_caught():
-    def greedy(key, pool, references, controls):
-        return (jnp.arange(pool.weights.shape[0]) < controls.num_kept).astype(pool.weights.dtype)
+    def greedy(key, pool, sizes):
+        return (jnp.arange(pool.weights.shape[0]) < sizes.num_kept).astype(pool.weights.dtype)
 
     with pytest.raises(AssertionError):
-        conformance.check_selector(greedy, silos()[0], deterministic=False)
+        conformance.check_selector(lambda seed: greedy, deterministic=False)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_selector_that_keeps_what_is_no_number_is_caught():
+    with pytest.raises(AssertionError):
+        conformance.check_spoiled(first_come)
 
 
 @pytest.mark.usefixtures("x64")
 def test_a_member_that_recompiles_for_a_new_value_is_caught():
-    def restless(key, pool, references, controls):
-        return pool.weights * (np.arange(conformance.POOL) < int(controls.num_kept))
+    def restless(key, pool, sizes):
+        return pool.weights * (np.arange(conformance.POOL) < int(sizes.num_kept))
 
     with pytest.raises((AssertionError, jax.errors.ConcretizationTypeError)):
-        conformance.check_selector(restless, silos()[0], deterministic=False)
+        conformance.check_selector(lambda seed: restless, deterministic=False)
+
+    @closure
+    class fixed:
+        """Score along a direction that is compiled in."""
+
+        direction: tuple = static()
+
+        def __call__(self, key, pool):
+            return pool.points @ jnp.asarray(self.direction)
+
+    with pytest.raises(AssertionError, match="traced > 1 times"):
+        conformance.check_score(lambda seed: fixed(tuple(place(seed).tolist())))
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_selector_that_holds_a_silo_is_caught():
+    silo = conformance.silos(1)[0]
+
+    def nearest(key, pool, sizes):
+        distance = jnp.sum((pool.points[:, None] - silo.points) ** 2, axis=-1).min(axis=1)
+        return SELECTORS["top"](lambda key, pool: -distance)(key, pool, sizes)
+
+    with pytest.raises(AssertionError, match="42 numbers is written into the program"):
+        conformance.check_selector(lambda seed: nearest, deterministic=True)
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_exchange_that_counts_missing_silos_is_caught():
+    @closure
+    class unweighted(nearest_mean):
+        """Average over all silos, the missing among them."""
+
+        def update(self, server, replies):
+            return replies["mean"].mean(axis=0)
+
+    with pytest.raises(AssertionError):
+        conformance.check_exchange(lambda seed: unweighted(place(seed)))

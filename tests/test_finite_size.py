@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 
 from jaxcollapse.base import Moments, Target
-from jaxcollapse.batches import proposals_needed, top_of_gaussian
+from jaxcollapse.gaussian.quadratic_form import Energy
+from jaxcollapse.gaussian.top import top_of_gaussian
+from jaxcollapse.gaussian.truncation import truncated_moments
 from jaxcollapse.generators.gaussian import gaussian
 from jaxcollapse.memories import moments_memory
-from jaxcollapse.targets import cast, published_instance
+from jaxcollapse.recursion import build_collapse, run
+from jaxcollapse.sizes import sizes
+from jaxcollapse.targets import published_instance
 from jaxcollapse.theory.finite_size import linear_noise, respond, unpack
 from jaxcollapse.theory.mean_field import mean_field
-from jaxcollapse.theory.quadratic_form import Energy
-from jaxcollapse.theory.truncation import truncated_moments
-from jaxcollapse.trajectory import build_collapse, run
-from jaxcollapse.validation import make_controls
+from jaxcollapse.tree import cast
 from jaxcollapse.workflows import WORKFLOWS
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -67,27 +68,27 @@ def test_response_is_the_expansion_of_the_truncated_moments(budget):
     np.testing.assert_allclose(response.bias, bias, rtol=1e-4, atol=1e-5)
 
 
-def test_noise_is_that_of_sampled_batches():
-    num_batches, num_kept, budget = 10_000, 250, 0.25
+def test_noise_is_that_of_sampled_kept_sets():
+    num_sets, num_kept, budget = 10_000, 250, 0.25
     response = jax.jit(respond)(ENERGY, budget, np.zeros((9, 9)))
     rng = np.random.default_rng(1)
     i, j = np.triu_indices(3)
-    batches = []
-    for _ in range(num_batches // 100):
+    kept_sets = []
+    for _ in range(num_sets // 100):
         w = rng.normal(size=(100, int(num_kept / budget), 3))
         energy = np.sum((SCALE * w + OFFSET) ** 2, axis=-1)
         best = np.argpartition(energy, num_kept, axis=1)[:, :num_kept]
         w = np.take_along_axis(w, best[:, :, None], axis=1)
         second = np.einsum("bni,bnj->bij", w, w) / num_kept
-        batches.append(np.concatenate([w.mean(1), second[:, i, j]], axis=1))
-    batches = np.concatenate(batches)
+        kept_sets.append(np.concatenate([w.mean(1), second[:, i, j]], axis=1))
+    kept_sets = np.concatenate(kept_sets)
 
-    error = batches - batches.mean(0)
+    error = kept_sets - kept_sets.mean(0)
     products = num_kept * error[:, :, None] * error[:, None, :]
-    z = (products.mean(0) - response.noise) / (products.std(0) / np.sqrt(num_batches))
+    z = (products.mean(0) - response.noise) / (products.std(0) / np.sqrt(num_sets))
     assert np.abs(z).max() < 4
-    bias = num_kept * (batches.mean(0) - response.mean)
-    standard_error = num_kept * batches.std(0) / np.sqrt(num_batches)
+    bias = num_kept * (kept_sets.mean(0) - response.mean)
+    standard_error = num_kept * kept_sets.std(0) / np.sqrt(num_sets)
     assert np.abs((bias - response.bias) / standard_error).max() < 4
 
 
@@ -104,12 +105,12 @@ def test_simulation_confirms_the_correction(workflow):
     dim, budget, num_generations, num_kept, num_replicates = 3, 0.1, 5, 250, 1500
     instance = cast(published_instance(10, dim), jnp.float64)
     rule = WORKFLOWS[workflow](moments_memory())
-    controls = make_controls(num_kept, budget)
+    recursion = sizes(num_kept, budget, num_generations)
 
     @jax.jit
     def predict(instance, weights):
         exact = mean_field(instance.target, rule)
-        _, models = run(jax.random.key(0), exact, instance.truth, controls, num_generations, record)
+        _, models = run(jax.random.key(0), exact, instance.truth, recursion, record)
         correction = linear_noise(models, weights, instance.target, jnp.asarray(budget))
         return jax.tree.map(lambda leaf: leaf[-1], (models, correction))
 
@@ -117,11 +118,10 @@ def test_simulation_confirms_the_correction(workflow):
     models, correction = jax.tree.map(np.asarray, predict(instance, weights))
 
     truth, target = cast(instance, jnp.float32)
-    batch_fn = top_of_gaussian(target, num_kept, proposals_needed(num_kept, budget, dim))
-    collapse = build_collapse(gaussian(), batch_fn, rule)
+    collapse = build_collapse(gaussian(), top_of_gaussian(target), rule)
 
     def simulate(key):
-        return run(key, collapse, truth, controls, num_generations, record)[0].params
+        return run(key, collapse, truth, recursion, record)[0].params
 
     keys = jax.random.split(jax.random.key(1), num_replicates)
     sample = jax.jit(lambda keys: jax.lax.map(simulate, keys, batch_size=100))(keys)

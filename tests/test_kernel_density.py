@@ -9,16 +9,14 @@ from oracle import FAMILY_RISK, assert_unbiased, random_covariance, upper, z_sco
 from scipy import stats
 
 from jaxcollapse.base import Measure
-from jaxcollapse.batches import sampled
 from jaxcollapse.generators import kernel_density
 from jaxcollapse.generators.kernel_density import scott, silverman
 from jaxcollapse.measures import as_moments, uniform_measure
 from jaxcollapse.memories import buffer_memory
-from jaxcollapse.references import all_silos
+from jaxcollapse.recursion import build_collapse, run, sample_and_select
 from jaxcollapse.selectors import keep_all
+from jaxcollapse.sizes import sizes
 from jaxcollapse.theory.kernel_density import fixed_bandwidth, relative_bandwidth
-from jaxcollapse.trajectory import build_collapse, run
-from jaxcollapse.validation import make_controls
 from jaxcollapse.workflows import WORKFLOWS
 
 KEY = jax.random.key(0)
@@ -102,7 +100,9 @@ def test_bad_arguments_are_refused():
         kernel_density(0)
     with pytest.raises(ValueError, match=r"bandwidth = -1: must be at least 0"):
         kernel_density(3, -1)
-    with pytest.raises(TypeError, match=r"data = Moments: kernel_density keeps points"):
+    with pytest.raises(
+        TypeError, match=r"data = Moments: kernel_density needs points, a Measure, as buffer_memory keeps them"
+    ):
         kernel_density(3).init(KEY, as_moments(uniform_measure(jnp.ones((2, 1)))))
 
 
@@ -118,8 +118,7 @@ def test_variance_of_the_recursion(bandwidth, correct):
     x = draw(2)
     data = uniform_measure(jnp.float32(x))
     model = kernel_density(SIZE, bandwidth, growth_correction=correct)
-    batch_fn = sampled(model, keep_all, all_silos(), None, SIZE)
-    collapse = build_collapse(model, batch_fn, WORKFLOWS["replace"](buffer_memory(SIZE, SIZE)))
+    collapse = build_collapse(model, sample_and_select(model, keep_all()), WORKFLOWS["replace"](buffer_memory()))
 
     def record(key, state, info):
         return as_moments(info.training).covariance
@@ -127,7 +126,7 @@ def test_variance_of_the_recursion(bandwidth, correct):
     @jax.jit
     @jax.vmap
     def simulate(key):
-        return run(key, collapse, model.init(KEY, data), make_controls(SIZE), GENERATIONS, record)[1]
+        return run(key, collapse, model.init(KEY, data), sizes(SIZE, 1.0, GENERATIONS), record)[1]
 
     covariances = np.asarray(simulate(jax.random.split(KEY, 4000)), np.float64)[:, 1:]
     start = np.cov(x.T, ddof=0)

@@ -94,7 +94,7 @@ def test_samples_are_independent_laplace_coordinates():
 
 @pytest.mark.parametrize("function", [MODEL.init, lambda key, data: MODEL.fit(key, None, data)])
 def test_moments_are_refused(function):
-    with pytest.raises(TypeError, match="data = Moments: laplace is fitted to points"):
+    with pytest.raises(TypeError, match="data = Moments: laplace needs points, a Measure, as buffer_memory keeps them"):
         function(KEY, Moments(jnp.float32(1), jnp.zeros(2), jnp.eye(2)))
 
 

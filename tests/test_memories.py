@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 
@@ -8,18 +9,20 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from oracle import assert_unbiased, assert_uniform
 
-from jaxcollapse.base import Measure
+from jaxcollapse.base import Measure, counted
 from jaxcollapse.measures import as_moments, uniform_measure
-from jaxcollapse.memories import buffer_memory, moments_memory, random_subset
+from jaxcollapse.memories import MEMORIES, buffer_memory, moments_memory, random_subset
+from jaxcollapse.sizes import sizes
 
-POOL, MAX_BATCH, DIM = 12, 4, 2
+POOL, MAX_KEPT, DIM = 12, 4, 2
+LOST = "points that found no room in the memory"
 
 
-def batches(seed, sizes):
+def kept_sets(seed, counts):
     """Pools with a random kept set each, and the list of all kept points."""
     rng = np.random.default_rng(seed)
     pools, kept = [], []
-    for size in sizes:
+    for size in counts:
         points = rng.standard_normal((POOL, DIM)).astype(np.float32)
         chosen = np.sort(rng.choice(POOL, size, replace=False))
         weights = np.isin(np.arange(POOL), chosen).astype(np.float32)
@@ -28,67 +31,108 @@ def batches(seed, sizes):
     return pools, np.concatenate(kept)
 
 
-def remember(memory, pools):
-    state = memory.init(pools[0])
+def remember(memory, pools, max_kept=MAX_KEPT, num_generations=None):
+    """Add pools to a memory with room for all of them, or for a number of generations."""
+    room = len(pools) if num_generations is None else num_generations
+    state = memory.init(pools[0], sizes(max_kept), room)
     for pool in pools:
-        state = memory.add(state, pool)
+        state = memory.add(state, pool, max_kept)
     return state
 
 
-@pytest.mark.parametrize("sizes", [(4, 4, 4), (1, 3, 2, 4), (0, 2, 0, 4, 1)])
-def test_buffer_is_the_list_of_kept_points(sizes):
-    pools, kept = batches(0, sizes)
-    state = remember(buffer_memory(MAX_BATCH * len(sizes), MAX_BATCH), pools)
+def training(memory, state):
+    """Take out the training set, of a memory that lost nothing."""
+    data, trouble = counted(memory.training(state))
+    assert not any(trouble.values())
+    return data
+
+
+@pytest.mark.parametrize("counts", [(4, 4, 4), (1, 3, 2, 4), (0, 2, 0, 4, 1)])
+def test_buffer_is_the_list_of_kept_points(counts):
+    pools, kept = kept_sets(0, counts)
+    state = remember(buffer_memory(), pools)
+    assert state.count == len(kept)
+    assert state.lost == 0
+    assert_array_equal(state.measure.points[: len(kept)], kept)
+    assert_array_equal(state.measure.weights, np.arange(MAX_KEPT * len(counts)) < len(kept))
+
+
+def test_a_kept_set_as_large_as_the_pool_loses_nothing():
+    pools, kept = kept_sets(5, (4, 7, 5))
+    state = remember(buffer_memory(), pools, max_kept=POOL)
     assert state.count == len(kept)
     assert_array_equal(state.measure.points[: len(kept)], kept)
-    assert_array_equal(state.measure.weights, np.arange(MAX_BATCH * len(sizes)) < len(kept))
 
 
-def test_a_batch_as_large_as_the_pool_loses_nothing():
-    pools, kept = batches(5, (4, 7, 5))
-    state = remember(buffer_memory(3 * POOL, POOL), pools)
-    assert state.count == len(kept)
-    assert_array_equal(state.measure.points[: len(kept)], kept)
+def test_points_beyond_the_capacity_are_left_out_and_counted():
+    memory, capacity = buffer_memory(), 2 * MAX_KEPT
+    pools, kept = kept_sets(6, (4, 3, 4, 2))
+    roomy = [remember(memory, pools[:num]) for num in range(1, 5)]
+    full = [remember(memory, pools[:num], num_generations=2) for num in range(1, 5)]
+    assert [int(state.count) for state in full] == [4, 7, capacity, capacity]
+    assert [int(state.lost) for state in full] == [0, 0, 3, 2]
+    for state, whole in zip(full, roomy, strict=True):
+        assert state.measure.points.shape == (capacity, DIM)
+        # What was there stays where it was, and what is stored are the first that came.
+        held = int(state.count)
+        assert_array_equal(state.measure.points[:held], kept[:held])
+        assert_array_equal(state.measure.points[:held], whole.measure.points[:held])
+        assert_array_equal(state.measure.weights, np.arange(capacity) < held)
+        data, trouble = memory.training(state)
+        jax.tree.map(assert_array_equal, data, state.measure)
+        assert trouble == {LOST: state.lost}
+        sample, trouble = memory.subsample(jax.random.key(0), state, sizes(3, max_kept=MAX_KEPT))
+        assert trouble == {LOST: state.lost}
+        assert {tuple(row) for row in sample.points[:3].tolist()} <= {tuple(row) for row in kept[:held].tolist()}
 
 
-@pytest.mark.parametrize("memory", [moments_memory(), buffer_memory(16, MAX_BATCH)])
-def test_memories_remember_the_moments_of_everything(memory):
-    pools, kept = batches(1, (4, 2, 3, 4))
-    moments = as_moments(memory.training(remember(memory, pools)))
+def test_fresh_data_have_room_besides_kept_sets():
+    kept, fresh = (kept_sets(seed, (count,))[0][0] for seed, count in ((7, MAX_KEPT), (8, 7)))
+    memory, bounds = buffer_memory(), sizes(MAX_KEPT, num_fresh=7)
+    state = memory.add(memory.add(memory.init(kept, bounds, 1), kept, bounds.max_kept), fresh, bounds.max_fresh)
+    assert state.count == len(state.measure.weights) == MAX_KEPT + 7
+    assert state.lost == 0
+
+
+@pytest.mark.parametrize("make", MEMORIES.values(), ids=MEMORIES)
+def test_memories_remember_the_moments_of_everything(make):
+    pools, kept = kept_sets(1, (4, 2, 3, 4))
+    moments = as_moments(training(make(), remember(make(), pools)))
     assert moments.mass == len(kept)
     assert_allclose(moments.mean, kept.mean(0), rtol=1e-5, atol=1e-6)
     assert_allclose(moments.covariance, np.cov(kept.T, bias=True), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("memory", [moments_memory(), buffer_memory(16, MAX_BATCH)])
-def test_memories_start_empty_whatever_the_first_batch_holds(memory):
-    pools, _ = batches(2, (4,))
+@pytest.mark.parametrize("make", MEMORIES.values(), ids=MEMORIES)
+def test_memories_start_empty_whatever_was_kept_first(make):
+    pools, _ = kept_sets(2, (4,))
     poisoned = Measure(jnp.full_like(pools[0].points, jnp.nan), pools[0].weights)
-    for leaf in jax.tree.leaves(memory.init(poisoned)):
+    for leaf in jax.tree.leaves(make().init(poisoned, sizes(MAX_KEPT), 4)):
         assert_array_equal(leaf, np.zeros(leaf.shape))
 
 
 def test_moments_memory_takes_moments():
-    pools, _ = batches(3, (4, 3))
+    pools, _ = kept_sets(3, (4, 3))
     memory = moments_memory()
-    expected = memory.training(remember(memory, pools))
-    actual = memory.training(remember(memory, [as_moments(pool) for pool in pools]))
+    expected = training(memory, remember(memory, pools))
+    actual = training(memory, remember(memory, [as_moments(pool) for pool in pools]))
     jax.tree.map(assert_array_equal, actual, expected)
 
 
 def test_only_the_buffer_can_subsample():
     assert moments_memory().subsample is None
-    assert buffer_memory(4, 4).subsample is not None
+    assert buffer_memory().subsample is not None
 
 
 def test_subsample_takes_distinct_remembered_points():
-    pools, kept = batches(4, (4, 3, 4))
-    memory = buffer_memory(12, MAX_BATCH)
+    pools, kept = kept_sets(4, (4, 3, 4))
+    memory = buffer_memory()
     state = remember(memory, pools)
     remembered = {tuple(row) for row in kept.tolist()}
-    for num in range(MAX_BATCH + 1):
-        sample = memory.subsample(jax.random.key(num), state, jnp.int32(num))
-        assert_array_equal(sample.weights, np.arange(MAX_BATCH) < num)
+    for num in range(MAX_KEPT + 1):
+        bounds = dataclasses.replace(sizes(MAX_KEPT), num_kept=jnp.int32(num))
+        sample, _ = memory.subsample(jax.random.key(num), state, bounds)
+        assert_array_equal(sample.weights, np.arange(MAX_KEPT) < num)
         chosen = {tuple(row) for row in sample.points[:num].tolist()}
         assert len(chosen) == num
         assert chosen <= remembered
@@ -96,9 +140,9 @@ def test_subsample_takes_distinct_remembered_points():
 
 def test_subsample_carries_masses_along():
     points = jnp.arange(8.0).reshape(4, 2)
-    memory = buffer_memory(4, 4)
-    state = memory.add(memory.init(uniform_measure(points)), Measure(points, jnp.arange(1.0, 5.0)))
-    sample = memory.subsample(jax.random.key(0), state, jnp.int32(3))
+    memory, bounds = buffer_memory(), sizes(3, max_kept=4)
+    state = memory.add(memory.init(uniform_measure(points), bounds, 1), Measure(points, jnp.arange(1.0, 5.0)), 4)
+    sample, _ = memory.subsample(jax.random.key(0), state, bounds)
     # Masses 1..4 came with the first coordinates 0, 2, 4, 6.
     assert_array_equal(sample.weights[:3], sample.points[:3, 0] / 2 + 1)
 

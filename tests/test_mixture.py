@@ -231,7 +231,9 @@ def test_singular_components_are_sampled():
 
 @pytest.mark.parametrize("function", [MODEL.init, lambda key, data: MODEL.fit(key, random_mixture(0), data)])
 def test_moments_are_refused(function):
-    with pytest.raises(TypeError, match=r"data = Moments: gaussian_mixture is fitted to points"):
+    with pytest.raises(
+        TypeError, match=r"data = Moments: gaussian_mixture needs points, a Measure, as buffer_memory keeps them"
+    ):
         function(KEY, Moments(jnp.float32(1), jnp.zeros(2), jnp.eye(2)))
 
 

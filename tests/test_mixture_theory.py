@@ -11,11 +11,13 @@ from oracle import assert_unbiased, draw, energies, random_covariance, upper, z_
 from scipy import stats
 
 from jaxcollapse.base import Moments, Target
-from jaxcollapse.batches import sampled
+from jaxcollapse.gaussian.truncation import truncated_moments
 from jaxcollapse.generators.gaussian_mixture import Mixture, gaussian_mixture, mixture_moments
 from jaxcollapse.memories import buffer_memory
-from jaxcollapse.references import all_silos
-from jaxcollapse.selectors import SELECTORS, mahalanobis
+from jaxcollapse.recursion import build_collapse, run, sample_and_select
+from jaxcollapse.scores import mahalanobis
+from jaxcollapse.selectors import top
+from jaxcollapse.sizes import sizes
 from jaxcollapse.theory.mixture import (
     component_memory,
     component_moments,
@@ -23,9 +25,6 @@ from jaxcollapse.theory.mixture import (
     kept_threshold,
     mixture_mean_field,
 )
-from jaxcollapse.theory.truncation import truncated_moments
-from jaxcollapse.trajectory import build_collapse, run
-from jaxcollapse.validation import make_controls
 from jaxcollapse.workflows import WORKFLOWS
 
 KEY = jax.random.key(0)
@@ -56,8 +55,8 @@ def threshold_and_shares(model, target, budget):
 
 
 @jax.jit
-def kept(model, target, controls):
-    return kept_components(target)(KEY, model, controls)
+def kept(model, target, sizes):
+    return kept_components(target)(KEY, model, sizes)
 
 
 @pytest.mark.usefixtures("x64")
@@ -98,7 +97,7 @@ def test_kept_mixtures_agree_with_brute_force(seed):
         for j in np.flatnonzero(num_draws * weights * below.mass > 500):
             z.append(z_scores((inside & (label == j)).astype(float), weights[j] * below.mass[j])[None])
             compare(x[inside & (label == j)], jax.tree.map(lambda leaf, j=j: leaf[j], below))
-        share = weights * np.asarray(below.mass)
+        share = weights * below.mass
         compare(x[inside], mixture_moments(Mixture(share / share.sum(), below.mean, below.covariance)))
     assert_unbiased(np.concatenate(z))
 
@@ -110,7 +109,7 @@ def test_equal_components_are_kept_as_one_gaussian(budget):
     model, target = on_device(weights, np.tile(means[0], (3, 1)), np.tile(covariances[0], (3, 1, 1)), location, factor)
     gaussian = Moments(jnp.ones(()), jnp.asarray(means[0]), jnp.asarray(covariances[0]))
     expected = jax.jit(truncated_moments)(gaussian, target, jnp.asarray(budget))
-    parts = kept(model, target, make_controls(900, budget))
+    parts = kept(model, target, sizes(900, budget))
     assert_allclose(parts.mass, 900 * weights, rtol=1e-6)
     for j in range(3):
         assert_allclose(parts.mean[j], expected.mean, rtol=1e-6)
@@ -120,7 +119,7 @@ def test_equal_components_are_kept_as_one_gaussian(budget):
 @pytest.mark.usefixtures("x64")
 def test_without_selection_the_model_is_kept():
     model, target = on_device(*problem(3))
-    parts = kept(model, target, make_controls(900, 1.0))
+    parts = kept(model, target, sizes(900))
     assert_allclose(parts.mass, 900 * model.weights)
     assert_array_equal(parts.mean, model.means)
     assert_array_equal(parts.covariance, model.covariances)
@@ -129,17 +128,16 @@ def test_without_selection_the_model_is_kept():
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def simulate(workflow, num_iterations, last, num_kept, key, model, target):
     """Refit by expectation maximisation what selection keeps of sampled candidates; give the models."""
-    generator, controls = gaussian_mixture(3, num_iterations, RIDGE), make_controls(num_kept, 0.25)
-    select, silos = SELECTORS["top"](mahalanobis(), num_kept), jax.tree.map(lambda leaf: leaf[None], target)
-    batch_fn = sampled(generator, select, all_silos(), silos, 4 * num_kept)
-    collapse = build_collapse(generator, batch_fn, WORKFLOWS[workflow](buffer_memory(num_kept * last, num_kept)))
-    return run(key, collapse, model, controls, last, lambda key, state, info: state.params)[1]
+    generator = gaussian_mixture(3, num_iterations, RIDGE)
+    keep = sample_and_select(generator, top(mahalanobis(target)))
+    collapse = build_collapse(generator, keep, WORKFLOWS[workflow](buffer_memory()))
+    return run(key, collapse, model, sizes(num_kept, 0.25, last), lambda key, state, info: state.params)[1]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def predict(workflow, last, model, target):
     collapse = mixture_mean_field(target, WORKFLOWS[workflow](component_memory()), RIDGE)
-    return run(KEY, collapse, model, make_controls(1000, 0.25), last, lambda key, state, info: state.params)[1]
+    return run(KEY, collapse, model, sizes(1000, 0.25, last), lambda key, state, info: state.params)[1]
 
 
 def z_of_models(simulated, expected):

@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
+from jaxcollapse import measures
 from jaxcollapse.base import Measure
 from jaxcollapse.measures import as_moments, uniform_measure
 from jaxcollapse.metrics import (
@@ -23,10 +24,8 @@ from jaxcollapse.metrics import (
     precision,
     recall,
     smallest_share,
-    variance_split,
     vendi,
 )
-from jaxcollapse.metrics import points as shared
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -141,7 +140,7 @@ def test_padding_and_the_scale_of_masses_change_nothing():
 def test_tiles_change_nothing(monkeypatch):
     data = weighted(0, GENERATED), weighted(1, TRUE)
     whole = measure_all(*data)
-    monkeypatch.setattr(shared, "_TILE", TRUE * DIM * 7)
+    monkeypatch.setattr(measures, "_TILE", TRUE * DIM * 7)
     assert_same(jax.jit(lambda *data: measure_all.__wrapped__(*data))(*data), whole, rtol=1e-12)
 
 
@@ -238,7 +237,9 @@ def test_metrics_on_controls(control):
 @pytest.mark.parametrize("name", POINT_METRICS)
 def test_moments_are_refused_by_name(name):
     data = weighted(0, 20)
-    with pytest.raises(TypeError, match=f"generated = Moments: {name} needs points.*bures_w2"):
+    with pytest.raises(
+        TypeError, match=f"generated = Moments: {name} needs points, a Measure, as buffer_memory keeps them"
+    ):
         jax.eval_shape(POINT_METRICS[name], KEY, as_moments(data), data)
 
 
@@ -251,17 +252,3 @@ def test_no_neighbours_are_refused(factory):
 def test_thresholds_that_are_no_share_are_refused():
     with pytest.raises(ValueError, match=r"threshold = 2: must be in \[0, 1\]"):
         modes_covered(CENTRES, 2)
-
-
-def test_variance_splits_within_and_between_batches():
-    parts = [weighted(seed, 30) for seed in range(4)]
-    batches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
-    batches = batches._replace(weights=batches.weights.at[3].set(0))
-    within, between = variance_split(batches)
-    points, shares = (np.concatenate(leaves) for leaves in zip(*map(with_mass, parts[:3]), strict=True))
-    masses = [float(part.weights.sum()) for part in parts[:3]]
-    means = [share @ z for z, share in map(with_mass, parts[:3])]
-    everything = np.repeat(masses, 24) * shares
-    assert_allclose(between, np.cov(np.transpose(means), aweights=masses, ddof=0), rtol=1e-10)
-    assert_allclose(within + between, np.cov(points.T, aweights=everything, ddof=0), rtol=1e-10)
-    assert_allclose(variance_split(jax.tree.map(jnp.zeros_like, batches)), 0)

@@ -14,16 +14,16 @@ from jaxcollapse.privacy import (
     differentiate_partition,
     gaussian_mechanism,
     invert_interpolant,
-    message_bytes,
     noise_needed,
     privacy_loss,
 )
 from jaxcollapse.transport.sinkhorn import log_partition
+from jaxcollapse.tree import num_bytes
 
 
 def test_messages_have_a_size_before_they_are_computed():
     message = jax.eval_shape(lambda: {"a": jnp.zeros((3, 5), jnp.float32), "b": (jnp.int16(0), jnp.zeros(2, bool))})
-    assert message_bytes(message) == 3 * 5 * 4 + 2 + 2
+    assert num_bytes(message) == 3 * 5 * 4 + 2 + 2
 
 
 def test_every_number_of_a_message_gets_noise_of_its_own():

@@ -11,15 +11,17 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from oracle import assert_unbiased, z_between, z_scores
 
-from experiments.gaussian_collapse import RIDGE, SAMPLED, Config, lanes_of, simulation
-from experiments.numpy_baseline import recursion
+from benchmarks.numpy_baseline import recursion
+from experiments.gaussian_collapse import RECORDED, RIDGE, SAMPLED, Config, instances_of, simulation
 from jaxcollapse.analysis import standard_error
 from jaxcollapse.memories import moments_memory
 from jaxcollapse.metrics import trace_ratio
-from jaxcollapse.sweep import complete, sweep
+from jaxcollapse.record import record_model
+from jaxcollapse.recursion import run
+from jaxcollapse.sweep import sweep
 from jaxcollapse.targets import PUBLISHED_SEEDS, published_instance
 from jaxcollapse.theory.mean_field import mean_field
-from jaxcollapse.trajectory import record_model, run
+from jaxcollapse.tree import row
 from jaxcollapse.workflows import WORKFLOWS
 
 TABLE = pd.read_csv(Path(__file__).parent / "data" / "gaussian_n500.csv", comment="#")
@@ -48,8 +50,8 @@ def test_instances_are_the_published_ones_bit_for_bit(seed, dim):
 @functools.cache
 def published_histories(*, selected):
     config = Config()
-    lanes = {"seed": lanes_of(config, jnp.float32)}
-    return complete(sweep(simulation(config, selected=selected), lanes, config.num_generations))
+    options = {"dims": dict.fromkeys(RECORDED, ("workflow",)), "coords": {"workflow": list(SAMPLED)}}
+    return sweep(simulation(config, selected=selected), {"seed": instances_of(config, jnp.float32)}, **options)
 
 
 @pytest.mark.parametrize("setting", TABLE.setting.unique())
@@ -58,7 +60,8 @@ def test_published_means_are_reproduced(setting):
     history = published_histories(selected=bool(selected))
     rows = TABLE[(TABLE.setting == setting) & (TABLE.generation > 0)]
     trace, error = (
-        history[name][:, rows.generation, SAMPLED.index(workflow)] for name in ("trace_ratio", "mean_error")
+        history[name].sel(workflow=workflow, generation=rows.generation.to_numpy()).to_numpy()
+        for name in ("trace_ratio", "mean_error")
     )
     z_trace = (trace.mean(0) - rows.trace_ratio_mean) / np.hypot(standard_error(trace), rows.trace_ratio_sem)
     # Mean errors are published without their standard errors.
@@ -75,11 +78,10 @@ def test_numpy_recursion_agrees_in_law(workflow):
     n, budget, last, replicates = 40, 0.1, 6, 200
     config = Config(num_kept=n, budget=budget, num_generations=last, seeds=(2023,), dim=3)
     build = simulation(config, [workflow], selected=True)
-    instance = jax.tree.map(lambda leaf: leaf[0], lanes_of(config, jnp.float32)[1])
+    _, instance = row(instances_of(config, jnp.float32).values, 0)
 
     def replicate(key):
-        t = build((key, instance))
-        return run(t.key, t.collapse, t.params, t.controls, last, t.record_fn)[1]
+        return run(*build((key, instance)))[1]
 
     history = jax.jit(jax.vmap(replicate))(jax.random.split(jax.random.key(0), 4 * replicates))
     reference = [recursion(f"{workflow}+select", 2023, n, budget, last, 3, rng_seed=r) for r in range(replicates)]
@@ -98,18 +100,16 @@ def test_simulation_of_each_instance_follows_the_mean_field():
     keys = jax.random.split(jax.random.key(1), replicates)
 
     def simulated(key, instance):
-        t = build((key, instance))
-        return run(t.key, t.collapse, t.params, t.controls, last, t.record_fn)[1]["trace_ratio"][:, 0]
+        return run(*build((key, instance)))[1]["trace_ratio"][:, 0]
 
     def theory(instance):
-        t = build((keys[0], instance))
         collapse = mean_field(instance.target, WORKFLOWS["accumulate"](moments_memory()), ridge=RIDGE)
         record = record_model({"trace_ratio": trace_ratio}, instance.truth)
-        return run(t.key, collapse, t.params, t.controls, last, record)[1]["trace_ratio"]
+        return run(*build((keys[0], instance))._replace(collapse=collapse, record=record))[1]["trace_ratio"]
 
     simulated = jax.jit(jax.vmap(jax.vmap(simulated, (None, 0)), (0, None)))
-    traces = np.asarray(simulated(keys, lanes_of(config, jnp.float32)[1]), np.float64)
+    traces = np.asarray(simulated(keys, instances_of(config, jnp.float32).values[1]), np.float64)
     with jax.enable_x64(True):
-        expected = np.asarray(jax.jit(jax.vmap(theory))(lanes_of(config, jnp.float64)[1]))
+        expected = np.asarray(jax.jit(jax.vmap(theory))(instances_of(config, jnp.float64).values[1]))
     z = z_scores(np.log(traces[..., 1:]), np.log(expected[:, 1:]))
     assert_unbiased(z, replicates)

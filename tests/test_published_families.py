@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.non_gaussian import FAMILIES, RECURSIONS, Config, lanes_of, simulation
-from jaxcollapse.trajectory import run
+from experiments.non_gaussian import FAMILIES, RECURSIONS, Config, problems, simulation
+from jaxcollapse.recursion import run
 
 ROOT = Path(__file__).parents[1]
 TABLE = pd.read_csv(ROOT / "tests" / "data" / "non_gaussian_final.csv", comment="#").set_index(["family", "n"])
@@ -31,16 +31,16 @@ def z_published(number, mean, error):
 @functools.cache
 def final_ratios(family_name, num_kept, *, selected):
     """Simulate, and compute the dispersion ratios of the last generation, [seed, workflow]."""
-    config, family = Config(num_kept=(num_kept,)), FAMILIES[family_name]
-    build = simulation(config, family, num_kept, selected=selected)
+    config, family = Config(num_kept=(num_kept,), num_generations=LAST), FAMILIES[family_name]
+    build = simulation(config, family.generator, num_kept, selected=selected)
 
-    def ratios(lane):
-        t = build(lane)
-        state, _ = run(t.key, t.collapse, t.params, t.controls, LAST, lambda *_: ())
+    def ratios(problem):
+        whole = build(problem)
+        state, _ = run(*whole._replace(record=lambda *_: ()))
         spread = lambda params: jnp.trace(family.moments(params).covariance)
-        return jax.vmap(spread)(state.params) / spread(t.params)
+        return jax.vmap(spread)(state.params) / spread(whole.params)
 
-    found = np.asarray(jax.jit(jax.vmap(ratios))(lanes_of(config, family, jnp.float32)), np.float64)
+    found = np.asarray(jax.jit(jax.vmap(ratios))(problems(config, family, jnp.float32).values), np.float64)
     assert found.shape == (NUM_SEEDS, len(RECURSIONS))
     return found
 

@@ -1,14 +1,17 @@
+import dataclasses
 import json
 import os
 import stat
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 from numpy.testing import assert_array_equal
 
-from experiments.common import Parts
+from experiments.common import Settings, main
 from jaxcollapse import results
 
 
@@ -80,19 +83,55 @@ ARRAYS = [np.arange(3.0), np.int32(4), np.zeros((0, 2)), np.array([np.nan, 1e-40
 
 def test_checkpoints_come_back_bit_for_bit(tmp_path):
     path = tmp_path / "a.npz"
-    results.save_arrays(path, ARRAYS, "mark")
-    loaded = results.load_arrays(path, "mark")
+    results.save_arrays(path, ARRAYS, {"data": "mark"})
+    loaded = results.load_arrays(path, {"data": "mark"})
     assert len(loaded) == len(ARRAYS)
     for actual, expected in zip(loaded, ARRAYS, strict=True):
         assert_array_equal(actual, expected)
         assert actual.dtype == np.asarray(expected).dtype
 
 
-def test_checkpoints_of_another_configuration_are_ignored(tmp_path):
-    path = tmp_path / "a.npz"
-    assert results.load_arrays(path, "mark") is None
-    results.save_arrays(path, ARRAYS, "mark")
-    assert results.load_arrays(path, "other") is None
+def test_checkpoints_of_another_run_are_refused_with_what_differs(tmp_path, monkeypatch):
+    path, identity = tmp_path / "a.npz", {"axes": "1", "data": "2", "program": "3"}
+    assert results.load_arrays(path, identity) is None
+    results.save_arrays(path, ARRAYS, identity)
+    for changed, differs in (({"axes": "4", "program": "5"}, "axes, program"), ({"code": "6"}, "code")):
+        with pytest.raises(ValueError, match=f"another run, which differs in {differs}: remove it$"):
+            results.load_arrays(path, identity | changed)
+    found = results.versions()
+    monkeypatch.setattr(results, "versions", lambda: found | {"numpy": "0.0.0"})
+    with pytest.raises(ValueError, match=r"another run, which differs in numpy: remove it$"):
+        results.load_arrays(path, identity)
+
+
+def test_damaged_checkpoints_are_refused(tmp_path):
+    path, identity = tmp_path / "a.npz", {"data": "1"}
+    results.save_arrays(path, ARRAYS, identity)
+    whole = path.read_bytes()
+    np.savez(tmp_path / "without_identity.npz", *ARRAYS)
+    for content in (b"", b"text", whole[:100], whole[:-10], (tmp_path / "without_identity.npz").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.npz is no checkpoint, or a damaged one: remove it"):
+            results.load_arrays(path, identity)
+
+
+def test_digests_tell_shapes_types_places_and_bits_apart():
+    trees = [
+        {"a": np.arange(4)},
+        {"b": np.arange(4)},
+        {"a": np.arange(4).reshape(2, 2)},
+        {"a": np.arange(4, dtype=np.int32)},
+        {"a": np.arange(4) + 1},
+        {"a": np.array([0.0, 1])},
+        {"a": np.array([-0.0, 1])},
+        {"a": jax.random.key(0)},
+        {"a": jax.random.key(1)},
+        {"a": None},
+    ]
+    assert len({results.digest(tree) for tree in trees}) == len(trees)
+    assert results.digest({"a": jnp.arange(3.0)}) == results.digest({"a": np.arange(3, dtype=np.float32)})
+    grid = np.arange(6).reshape(2, 3)
+    assert results.digest(grid.T) == results.digest(np.ascontiguousarray(grid.T))
 
 
 def test_fingerprints_tell_configurations_and_versions_apart(monkeypatch):
@@ -118,18 +157,49 @@ def test_json_tables_and_arrays_can_be_read_back(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.csv", "a.json", "a.nc"]
 
 
-def test_an_interrupted_part_continues_only_under_its_own_configuration(tmp_path, monkeypatch):
+def test_warnings_of_a_sweep_are_written_as_lines(tmp_path):
+    dataset = xr.Dataset({"v": ("t", np.arange(3.0))}, attrs={"warnings": ["3 of these", "4 of those"]})
+    results.save_dataset(tmp_path / "a.nc", dataset)
+    assert dataset.attrs["warnings"] == ["3 of these", "4 of those"]
+    with xr.open_dataset(tmp_path / "a.nc", engine="scipy") as stored:
+        assert stored.attrs["warnings"] == "3 of these\n4 of those"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Configuration of an experiment."""
+
+    size: int = 1
+    """Of it."""
+
+
+def interrupted_once(function, out, size, monkeypatch):
+    """Run an experiment of one part, and interrupt it after that; return what the part gave."""
     received = []
 
-    def fake_sweep(build, axes, num_generations, chunk_size, resume):
-        received.append(resume)
-        yield from ()
+    def run(config, runner):
+        received.append(runner.once("part", function, np.arange(2)))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.common.sweep", fake_sweep)
-    results.save_arrays(tmp_path / "part.npz", [np.arange(2)], "mark")
-    for mark in "mark", "changed":
-        with pytest.raises(KeyboardInterrupt):
-            Parts(tmp_path, mark).sweep("part", None, {}, 10)
-    assert_array_equal(received[0][0], np.arange(2))
-    assert received[1] is None
+    monkeypatch.setattr("sys.argv", ["name", "--out", str(out), "--size", size])
+    with pytest.raises(SystemExit) as stopped:
+        main("name", run, Config, {"quick": {}})
+    return stopped.value.code, received
+
+
+def test_an_interrupted_part_continues_only_under_its_own_configuration(tmp_path, monkeypatch):
+    saved, save = [], results.save_arrays
+    monkeypatch.setattr(results, "save_arrays", lambda *arguments: saved.append(save(*arguments)))
+    for size, saves in (("2", 1), ("2", 1), ("3", 2), ("2", 2)):
+        code, (found,) = interrupted_once(lambda data: 2 * data, tmp_path, size, monkeypatch)
+        assert code == 130
+        assert_array_equal(found, [0, 2])
+        assert len(saved) == saves
+    assert len(list(tmp_path.glob("name.parts/*/part.npz"))) == 2
+
+
+def test_an_interrupted_part_of_other_code_is_refused(tmp_path, monkeypatch, capsys):
+    interrupted_once(lambda data: 2 * data, tmp_path, "2", monkeypatch)
+    code, received = interrupted_once(lambda data: 3 * data, tmp_path, "2", monkeypatch)
+    assert (code, received) == (2, [])
+    assert "is the checkpoint of another run, which differs in program: remove it" in capsys.readouterr().err

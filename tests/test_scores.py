@@ -8,9 +8,11 @@ from numpy.testing import assert_allclose
 from scipy.optimize import linprog
 
 from jaxcollapse.base import Measure
-from jaxcollapse.measures import uniform_measure
-from jaxcollapse.selectors import calibrated_gradient
+from jaxcollapse.exchanges import barycenter, carry_out, federated_sinkhorn
+from jaxcollapse.measures import as_moments, uniform_measure
+from jaxcollapse.scores import calibrated_gradient, exchanged_gradient
 from jaxcollapse.transport.sinkhorn import mean_cost, sinkhorn
+from jaxcollapse.tree import expand
 
 pytestmark = pytest.mark.usefixtures("x64")
 KEY = jax.random.key(0)
@@ -41,7 +43,7 @@ def test_calibrated_gradients_are_derivatives_of_the_exact_cost():
             / size
             / 2
         )
-    score = calibrated_gradient(0.02 * float(mean_cost(pool, reference)))(KEY, pool, reference)
+    score = calibrated_gradient(reference, 0.02 * float(mean_cost(pool, reference)))(KEY, pool)
     slope, _ = np.polyfit(expected, -np.asarray(score), 1)
     assert abs(slope - 1) < 0.05
     assert np.corrcoef(expected, score)[0, 1] < -0.99
@@ -49,13 +51,21 @@ def test_calibrated_gradients_are_derivatives_of_the_exact_cost():
 
 def test_calibrated_gradients_average_to_zero_and_scale_with_tau():
     pool, reference = problem()
-    whole, half = (calibrated_gradient(0.5, tau)(KEY, pool, reference) for tau in (1.0, 0.5))
+    whole, half = (calibrated_gradient(reference, 0.5, tau)(KEY, pool) for tau in (1.0, 0.5))
     share = pool.weights / pool.weights.sum()
     assert_allclose(jnp.sum(share * (1 - share) * whole), 0, atol=1e-12)
     assert_allclose(half, 2 * whole, rtol=1e-12)
 
 
-def test_potentials_that_a_reference_brings_are_used():
+def test_potentials_that_an_exchange_brings_are_used():
     pool, reference = problem()
-    score = calibrated_gradient(0.5)
-    assert_allclose(score(KEY, pool, sinkhorn(pool, reference, 0.5)), score(KEY, pool, reference), rtol=1e-12)
+    known, found = (calibrated_gradient(r, 0.5)(KEY, pool) for r in (sinkhorn(pool, reference, 0.5), reference))
+    assert_allclose(known, found, rtol=1e-12)
+
+
+def test_what_an_exchange_finds_for_a_pool_is_what_it_is_scored_by():
+    pool, reference = problem()
+    silos = expand(reference)
+    for exchange in federated_sinkhorn(0.5, num_rounds=5), barycenter(as_moments(reference), 0.5, num_support=8):
+        found = calibrated_gradient(carry_out(exchange, KEY, pool, silos), 0.5)(KEY, pool)
+        assert_allclose(exchanged_gradient(exchange, silos)(KEY, pool), found, rtol=1e-12)

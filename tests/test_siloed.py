@@ -15,15 +15,15 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments import image_silos, silo_geometry, siloed_images
-from experiments.common import Parts
+from experiments.common import Runner
 from experiments.generalization_cost import divergence, judge, steepest
 from experiments.image_silos import SPLITS, deal, problem
-from experiments.methods import Comparison, methods
 from experiments.siloed_images import PRESETS, Config, grid, summarise
 from jaxcollapse.base import Measure
 from jaxcollapse.classifier import Classifier, log_probabilities
-from jaxcollapse.measures import as_moments, uniform_measure
-from jaxcollapse.validation import make_controls
+from jaxcollapse.measures import uniform_measure
+from jaxcollapse.sizes import sizes
+from jaxcollapse.verifiers import verifier
 from paper_figures.siloed_images_samples import strip
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ SMOKE = Config(**PRESETS["smoke"])
 
 
 def command(out: Path, *flags: str) -> list[str]:
-    preset = ["--preset", "smoke", "--methods", "random", "tilt", "--num-generations", "3"]
+    preset = ["--preset", "smoke", "--verifiers", "random", "tilt", "--num-generations", "3"]
     return [sys.executable, "-m", "experiments.siloed_images", *preset, "--out", str(out), *flags]
 
 
@@ -39,8 +39,8 @@ def test_killed_run_continues_bit_for_bit(tmp_path):
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     subprocess.run(command(whole), cwd=ROOT, check=True, capture_output=True)
     running = subprocess.Popen(command(pieces), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    first = pieces / "siloed_images.parts" / "ExDir(1, 0.1), mixture, random.npz"
-    while not first.exists() and running.poll() is None:
+    first = "siloed_images.parts/*/ExDir(1, 0.1), gaussian_mixture, random.npz"
+    while not list(pieces.glob(first)) and running.poll() is None:
         time.sleep(0.01)
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
@@ -52,7 +52,7 @@ def test_killed_run_continues_bit_for_bit(tmp_path):
 
 @pytest.fixture(scope="module")
 def digits():
-    return problem(SMOKE, Parts())
+    return problem(SMOKE, Runner())
 
 
 def test_features_labeller_and_silos_come_from_training_images_only(digits):
@@ -61,10 +61,10 @@ def test_features_labeller_and_silos_come_from_training_images_only(digits):
     train, test = (np.asarray(m.points) for m in (images.train, images.test))
     assert not (train[:, None] == test[None]).all(axis=-1).any()
     assert_allclose(images.pca.mean, train.mean(axis=0), atol=1e-5)
-    silos = deal(SMOKE, SPLITS["ExDir(1, 0.1)"], images, labels)
-    assert_array_equal(silos.weights.sum(axis=(1, 2)), [400, 400])
+    silos = deal(SMOKE, [SPLITS["ExDir(1, 0.1)"]], images, labels)
+    assert_array_equal(silos.weights.sum(axis=(2, 3)), [[400], [400]])
     seen = {tuple(row) for row in np.asarray(images.train_features)}
-    for points, weights in zip(np.asarray(silos.points[0]), np.asarray(silos.weights[0]), strict=True):
+    for points, weights in zip(*(np.asarray(leaf[0, 0]) for leaf in silos), strict=True):
         assert {tuple(row) for row in points[weights > 0]} <= seen
 
 
@@ -78,10 +78,9 @@ def test_unbiased_silo_has_the_size_of_the_first_and_points_of_all():
     x = jnp.asarray(rng.standard_normal((4, 30, 2)) + 10 * np.arange(4)[:, None, None], jnp.float32)
     weights = jnp.asarray(np.arange(30) < [[12], [30], [30], [20]], jnp.float32)
     silos = Measure(x, weights)
-    method = methods(Comparison(num_silos=4), 30, as_moments(uniform_measure(x.reshape(-1, 2))))["unbiased silo"]
-    counts = np.zeros(4)
+    dealt, counts = jax.jit(lambda key: verifier("unbiased_silo", silos, key).score.reference), np.zeros(4)
     for key in jax.random.split(jax.random.key(0), 50):
-        silo = jax.tree.map(lambda leaf: np.asarray(leaf[0]), method.setup(key, silos))
+        silo = jax.tree.map(np.asarray, dealt(key))
         assert silo.weights.sum() == 12
         owners = np.round(silo.points[silo.weights > 0].mean(axis=1) / 10).astype(int)
         counts += np.bincount(owners, minlength=4)
@@ -89,27 +88,25 @@ def test_unbiased_silo_has_the_size_of_the_first_and_points_of_all():
     assert (abs(counts - expected) < 4 * np.sqrt(expected)).all()
 
 
-def test_no_choice_keeps_the_whole_pool_whatever_the_silo():
+def test_keep_all_keeps_the_whole_pool_whatever_the_silo():
     x = jnp.asarray(np.random.default_rng(1).standard_normal((40, 2)), jnp.float32)
     pool = Measure(x, jnp.asarray(np.arange(40) < 10, jnp.float32))
-    silos = Measure(x.reshape(2, 20, 2), jnp.ones((2, 20)))
-    method = methods(Comparison(num_kept=10, num_silos=2), 20, as_moments(uniform_measure(x)))["no choice"]
-    controls = make_controls(10, 1.0)
-    references = method.reference_fn(jax.random.key(0), silos, pool, controls)
-    assert_array_equal(method.select(jax.random.key(0), pool, references, controls), pool.weights)
+    for silo in range(2):
+        select = verifier("keep_all", x.reshape(2, 20, 2), silo=silo)
+        assert_array_equal(select(jax.random.key(0), pool, sizes(10)), pool.weights)
 
 
-def test_paired_differences_and_verifiers_in_turn():
+def test_paired_differences_and_silos_in_turn():
     rows = [
-        {"split": "s", "generator": "g", "method": m, "seed": seed, "verifier": v, "generation": 1}
+        {"split": "s", "generator": "g", "verifier": v, "seed": seed, "silo": k, "generation": 1}
         | dict.fromkeys(siloed_images.SCORED, value + seed)
         for seed in (0, 1, 2)
-        for m, v, value in (("random", 0, 1.0), ("single silo", 0, 3.0), ("single silo", 1, 5.0))
+        for v, k, value in (("random", 0, 1.0), ("single_silo", 0, 3.0), ("single_silo", 1, 5.0))
     ]
-    table = summarise(pd.DataFrame(rows)).set_index(["method", "score"])
+    table = summarise(pd.DataFrame(rows)).set_index(["verifier", "score"])
     frechet = table.xs("frechet", level="score")
-    assert_allclose(frechet.loc["single silo", ["mean", "difference_mean", "difference_half"]].astype(float), [4, 2, 0])
-    assert_allclose(frechet.loc["single silo, any", ["mean", "difference_mean"]].astype(float), [5, 3])
+    assert_allclose(frechet.loc["single_silo", ["mean", "difference_mean", "difference_half"]].astype(float), [4, 2, 0])
+    assert_allclose(frechet.loc["single_silo, any", ["mean", "difference_mean"]].astype(float), [5, 3])
     assert_allclose(frechet.loc["random", "half"], 4.302653 / np.sqrt(3), rtol=1e-6)
 
 
@@ -186,8 +183,8 @@ def test_geometry_deals_each_number_of_classes(digits):
     assert silos.weights.shape[:3] == (2, 2, 10)
     assert_array_equal(silos.weights.sum(axis=(2, 3)), 400)
     owner = {tuple(row): label for row, label in zip(np.asarray(images.train_features), labels, strict=True)}
-    for (c, seed, k), _ in np.ndenumerate(np.zeros((2, 2, 10))):
-        present = np.asarray(silos.points[c, seed, k])[np.asarray(silos.weights[c, seed, k]) > 0]
+    for (seed, c, k), _ in np.ndenumerate(np.zeros((2, 2, 10))):
+        present = np.asarray(silos.points[seed, c, k])[np.asarray(silos.weights[seed, c, k]) > 0]
         assert len({owner[tuple(row)] for row in present}) <= (1, 10)[c]
 
 
@@ -199,7 +196,7 @@ def test_geometry_deals_each_number_of_classes(digits):
         (("--splits", "iid", "--num-silos", "300"), "images of the smallest silo = 1: must be at least 2"),
         (("--features", "no_such_module:f"), "features = 'no_such_module:f': must be pca, or MODULE:FUNCTION"),
         (("--workflow", "fresh_mix"), "workflow 'fresh_mix' is not known"),
-        (("--num-verifiers", "11"), "num_verifiers = 11: must be in [1, 10]"),
+        (("--num-verifying-silos", "11"), "num_verifying_silos = 11: must be in [1, 10]"),
         (("--num-train", "5000"), "num_train = 5000: must be in"),
     ],
 )

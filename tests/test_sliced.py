@@ -141,7 +141,11 @@ def test_metric_compares_points_and_refuses_moments():
     generated, truth = weighted(15, 40), uniform_measure(weighted(16, 40).points)
     metric = sliced_w(num_projections=30)
     assert_allclose(metric(KEY, generated, truth), sliced_wasserstein(KEY, generated, truth, 30, 2), rtol=1e-12)
-    with pytest.raises(TypeError, match=r"generated = Moments.*bures_w2"):
+    with pytest.raises(
+        TypeError, match="generated = Moments: sliced_w needs points, a Measure, as buffer_memory keeps them"
+    ):
         jax.eval_shape(metric, KEY, as_moments(generated), truth)
-    with pytest.raises(TypeError, match=r"truth = Moments.*bures_w2"):
+    with pytest.raises(
+        TypeError, match="truth = Moments: sliced_w needs points, a Measure, as buffer_memory keeps them"
+    ):
         jax.eval_shape(metric, KEY, generated, as_moments(truth))

@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,15 +6,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import special, stats
 
 from jaxcollapse.base import Measure
-from jaxcollapse.selectors.submodular import fixed_point, greedy, min_max, objective, ranks, softmax
-from jaxcollapse.validation import make_controls
+from jaxcollapse.selectors import submodular, submodular_greedy
+from jaxcollapse.selectors.submodular import min_max, objective, ranks, softmax
+from jaxcollapse.sizes import sizes
+from jaxcollapse.tree import closure
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 KEY = jax.random.key(0)
-RULES = {"greedy": greedy, "fixed_point": fixed_point}
+RULES = {"greedy": submodular_greedy, "fixed_point": submodular}
 NORMALISE = {"min_max": min_max, "ranks": ranks, "softmax": softmax}
-SIZES = [(200, 60, 10), (100, 8, 3), (60, 1, 4), (60, 59, 4)]
+CASES = [(200, 60, 10), (100, 8, 3), (60, 1, 4), (60, 59, 4)]
 
 
 def make_scores(kind, num_references, size, seed=0):
@@ -55,16 +55,27 @@ def pool_of(weights):
     return Measure(jnp.zeros((*weights.shape, 1)), weights)
 
 
-@functools.cache
-def compiled(rule, max_kept, normalise):
-    return jax.jit(RULES[rule](max_kept, NORMALISE[normalise]))
+@closure
+class given:
+    """Score as told."""
+
+    scores: jax.Array
+
+    def __call__(self, key, pool):
+        return self.scores
+
+
+@jax.jit
+def run(select, pool, sizes):
+    return select(KEY, pool, sizes)
 
 
 def aggregate(rule, scores, num_kept, weights=None, normalise="min_max"):
     size = scores.shape[1]
     pool = pool_of(np.ones(size) if weights is None else weights)
-    controls = make_controls(num_kept, num_kept / size)
-    return np.asarray(compiled(rule, size, normalise)(KEY, jnp.asarray(scores), pool, controls))
+    bounds = sizes(num_kept, num_kept / size, max_kept=size, max_candidates=size)
+    select = RULES[rule](given(jnp.asarray(scores)), NORMALISE[normalise])
+    return np.asarray(run(select, pool, bounds).value)
 
 
 def published_utilities(scores):
@@ -73,7 +84,7 @@ def published_utilities(scores):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", CASES)
 def test_greedy_keeps_the_set_of_the_plain_loop(kind, size):
     size, num_kept, num_references = size
     scores = make_scores(kind, num_references, size)
@@ -82,7 +93,7 @@ def test_greedy_keeps_the_set_of_the_plain_loop(kind, size):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", CASES)
 def test_fixed_point_reaches_the_objective_of_the_plain_loop(kind, size):
     size, num_kept, num_references = size
     same = 0
@@ -178,8 +189,23 @@ def test_single_precision_keeps_nearly_the_same_set():
     pool = Measure(jnp.zeros((2000, 1), jnp.float32), jnp.ones(2000, jnp.float32))
     kept = numpy_greedy(v, 50)
     for rule in RULES.values():
-        weights = rule(50)(KEY, jnp.asarray(scores), pool, make_controls(50, 50 / 2000))
+        weights, _ = rule(given(jnp.asarray(scores)))(KEY, pool, sizes(50, 50 / 2000))
         assert weights.dtype == jnp.float32
         found = np.flatnonzero(weights)
         assert len(found) == 50
         assert abs(numpy_objective(v, found) / numpy_objective(v, kept) - 1) < 1e-6
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("normalise", NORMALISE)
+def test_candidates_of_which_a_reference_has_no_score_come_last(rule, normalise):
+    scores, known = make_scores("heavy", 3, 40), np.arange(40) % 5 > 0
+    spoiled = scores.copy()
+    spoiled[1, ~known] = np.nan
+    expected = aggregate(rule, scores, 9, known, normalise)
+    assert_array_equal(aggregate(rule, spoiled, 9, normalise=normalise), expected)
+    kept = aggregate(rule, spoiled, 35, normalise=normalise)
+    assert kept.sum() == 35
+    assert kept[known].all()
+    select = RULES[rule](given(jnp.asarray(spoiled)), NORMALISE[normalise])
+    assert sum(select(KEY, pool_of(np.ones(40)), sizes(9, 9 / 40)).trouble.values()) == 8

@@ -12,21 +12,19 @@ from oracle import assert_unbiased, draw, energies, random_covariance, random_pr
 from scipy import stats
 
 from jaxcollapse.base import Measure, Moments, Target
-from jaxcollapse.batches import sampled
+from jaxcollapse.gaussian.quadratic_form import Energy, energy_quantile, standardise, tail_probability, tilt
+from jaxcollapse.gaussian.truncation import separate, truncated_moments
 from jaxcollapse.generators import gaussian
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import METRICS, target_distance
 from jaxcollapse.metrics.moments import tail_mass
-from jaxcollapse.references import all_silos
+from jaxcollapse.recursion import build_collapse, run, sample_and_select
 from jaxcollapse.selectors import keep_all
+from jaxcollapse.sizes import sizes
 from jaxcollapse.theory import closed_forms
 from jaxcollapse.theory.exponents import kappa, psi, psi_finite
 from jaxcollapse.theory.mean_field import fresh_moments, mean_field
-from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, standardise, tail_probability, tilt
-from jaxcollapse.theory.truncation import separate, truncated_moments
-from jaxcollapse.trajectory import build_collapse, run
-from jaxcollapse.validation import make_controls
 from jaxcollapse.workflows import WORKFLOWS
 
 KEY = jax.random.key(0)
@@ -177,9 +175,9 @@ def test_without_selection_nothing_collapses():
 
 
 def test_finite_exponent_tends_to_the_exponent_at_rate_one_over_n():
-    sizes = np.geomspace(1_000, 64_000, 4).astype(int)
-    gap = [abs(psi_finite(10, 0.25, int(n)) - psi(10, 0.25)) for n in sizes]
-    slopes = np.diff(np.log(gap)) / np.diff(np.log(sizes))
+    counts = np.geomspace(1_000, 64_000, 4).astype(int)
+    gap = [abs(psi_finite(10, 0.25, int(n)) - psi(10, 0.25)) for n in counts]
+    slopes = np.diff(np.log(gap)) / np.diff(np.log(counts))
     assert_allclose(slopes, -1, atol=0.02)
 
 
@@ -228,17 +226,16 @@ def simulate(name):
     """Run replicates without selection; give the means and covariances of all generations."""
     mean, covariance = map(jnp.float32, TRUTH)
     truth = Moments(jnp.ones((), jnp.float32), mean, covariance)
-    model, controls = gaussian(), make_controls(N, num_fresh=FRESH)
-    batch_fn = sampled(model, keep_all, all_silos(), jnp.zeros(1), N)
-    memory = buffer_memory(N * LAST, N) if name == "accumulate_subsample" else moments_memory()
+    model, bounds = gaussian(), sizes(N, 1.0, LAST, num_fresh=FRESH)
+    memory = buffer_memory() if name == "accumulate_subsample" else moments_memory()
 
-    def fresh_fn(key, controls):
+    def fresh(key, sizes):
         return uniform_measure(model.sample(key, truth, FRESH))
 
-    collapse = build_collapse(model, batch_fn, WORKFLOWS[name](memory), fresh_fn)
+    collapse = build_collapse(model, sample_and_select(model, keep_all()), WORKFLOWS[name](memory), fresh)
 
     def replicate(key):
-        return run(key, collapse, truth, controls, LAST, lambda key, state, info: state.params)[1]
+        return run(key, collapse, truth, bounds, lambda key, state, info: state.params)[1]
 
     history = jax.jit(jax.vmap(replicate))(jax.random.split(KEY, REPLICATES))
     return np.asarray(history.mean, np.float64), np.asarray(history.covariance, np.float64)
@@ -263,9 +260,9 @@ def test_simulation_without_selection_follows_the_closed_form(name):
 def run_mean_field():
     """Run one compiled mean field: of replace and accumulate, for one problem."""
 
-    def models(name, model, target, controls):
+    def models(name, model, target, sizes):
         collapse = mean_field(target, WORKFLOWS[name](moments_memory()))
-        return run(KEY, collapse, model, controls, 20, lambda key, state, info: state.params)[1]
+        return run(KEY, collapse, model, sizes, lambda key, state, info: state.params)[1]
 
     return jax.jit(models, static_argnums=0)
 
@@ -277,13 +274,13 @@ def test_mean_field_of_centred_isotropic_selection_is_a_product(name):
     covariance = random_covariance(np.random.default_rng(0), dim)
     mean = jnp.ones(dim)
     target = Target(mean, jnp.asarray(np.linalg.inv(np.linalg.cholesky(covariance))))
-    models = run_mean_field()(name, moments_of(mean, covariance), target, make_controls(100, budget))
+    models = run_mean_field()(name, moments_of(mean, covariance), target, sizes(100, budget, 20))
     t = np.arange(1, 21)
     k = stats.chi2.cdf(stats.chi2.ppf(budget, dim), dim + 2) / budget
     if name == "replace":
         shrinkage = k ** np.concatenate([[0], t])
     else:
-        # The first training set has no other data: w = 1 / t. Each batch shrinks with the model before it.
+        # The first training set has no other data: w = 1 / t. What is kept shrinks with the model before it.
         shrinkage = np.ones(21)
         for i in t:
             shrinkage[i] = shrinkage[i - 1] * (k if i == 1 else 1 - (1 - k) / i)
@@ -295,12 +292,11 @@ def test_mean_field_of_centred_isotropic_selection_is_a_product(name):
 def test_mean_field_without_selection_stays_at_the_truth():
     mean, covariance, location, factor = map(jnp.asarray, random_problem(3, 3))
     truth = moments_of(mean, covariance)
-    models = run_mean_field()("accumulate", truth, Target(location, factor), make_controls(100, 1.0))
+    models = run_mean_field()("accumulate", truth, Target(location, factor), sizes(100, 1.0, 20))
     assert_allclose(models.covariance, np.broadcast_to(covariance, (21, 3, 3)), rtol=1e-10)
     workflow = WORKFLOWS["fresh_mix"](moments_memory())
     collapse = mean_field(Target(location, factor), workflow, fresh_moments(truth))
-    controls = make_controls(100, 0.1, num_fresh=10**9)
-    state, _ = run(KEY, collapse, truth, controls, 5, lambda key, state, info: ())
+    state, _ = run(KEY, collapse, truth, sizes(100, 0.1, 5, num_fresh=10**9), lambda key, state, info: ())
     assert_allclose(state.params.covariance, covariance, rtol=1e-5)
 
 

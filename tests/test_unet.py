@@ -9,8 +9,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from oracle import draw
 from scipy.signal import correlate
 
-from jaxcollapse.generators.diffusion import Denoiser, ancestral, common_spread, diffusion, midpoint, residual
-from jaxcollapse.generators.unet import convolve, double, halve, unet
+from jaxcollapse.generators.diffusion import diffusion, residual, unet
+from jaxcollapse.generators.diffusion.architecture import common_spread
+from jaxcollapse.generators.diffusion.denoiser import Denoiser
+from jaxcollapse.generators.diffusion.samplers import ancestral, midpoint
+from jaxcollapse.generators.diffusion.unet import convolve, double, halve
 from jaxcollapse.measures import as_moments, uniform_measure
 
 KEY = jax.random.key(0)

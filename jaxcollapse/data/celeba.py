@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxcollapse.checks import check_names, check_range
 from jaxcollapse.data.files import Content, Published, not_found, read_image, read_published, reading, square
 from jaxcollapse.data.images import Division, LabelledImages, from_bytes
-from jaxcollapse.validation import check_names, check_range
 
 CELEBA = Published(
     title="CelebA",

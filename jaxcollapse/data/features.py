@@ -1,6 +1,5 @@
 """Features: principal components fitted on real data only, and any function of a user's own."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
-from jaxcollapse.results import load_arrays, save_arrays
-from jaxcollapse.validation import check_finite, check_range
+from jaxcollapse.checks import check_finite, check_range
+from jaxcollapse.results import digest, load_arrays, save_arrays
 
 HostFunction = Callable[[Float[np.ndarray, "n d"]], Float[np.ndarray, "n k"]]
 
@@ -110,17 +109,19 @@ def cached_features(path: Path, function: HostFunction, points: Float[np.ndarray
         function: as in `host_features`.
         points: [n, d].
     """
-    points = np.ascontiguousarray(points)
-    mark = hashlib.sha256(str(points.shape).encode() + points.tobytes()).hexdigest()
-    stored = load_arrays(path, mark)
+    identity = {"points": digest(points)}
+    try:
+        stored = load_arrays(path, identity)
+    except ValueError:  # of other points
+        stored = None
     if stored is None:
         stored = [host_features(function, points)]
-        save_arrays(path, stored, mark)
+        save_arrays(path, stored, identity)
     return stored[0]
 
 
 def on_host(function: HostFunction, num_features: int) -> Callable[[Float[Array, "n d"]], Float[Array, "n k"]]:
-    """Call a function of NumPy arrays from compiled programs, as the `embed` of `jaxcollapse.batches.sampled`.
+    """Call a function of NumPy arrays from compiled programs, as the `embed` of `jaxcollapse.sample_and_select`.
 
     Args:
         function: as in `host_features`.

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxcollapse.checks import check_range
 from jaxcollapse.data.files import read_image, square
 from jaxcollapse.data.images import LabelledImages, from_bytes
-from jaxcollapse.validation import check_range
 
 
 def load_folders(directory: Path, size: int | None = None) -> LabelledImages:

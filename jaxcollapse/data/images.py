@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
-from jaxcollapse.validation import check_finite, check_range
+from jaxcollapse.checks import check_finite, check_range
 
 MOST_CHANNELS = 4
 HELD_OUT = 0.2

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jaxcollapse.checks import check_range
 from jaxcollapse.data.files import Content, Published, read_published, square
 from jaxcollapse.data.images import Division, LabelledImages, from_bytes
-from jaxcollapse.validation import check_range
 
 STL10 = Published(
     title="STL-10",

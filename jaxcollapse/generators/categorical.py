@@ -2,10 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Generator, Measure
-from jaxcollapse.validation import check_range
+from jaxcollapse.checks import check_range
+from jaxcollapse.measures import inverse_cdf, share
 
 
 def categorical(num_symbols: int) -> Generator:
@@ -32,25 +33,13 @@ def categorical(num_symbols: int) -> Generator:
         known = (symbol >= 0) & (symbol < num_symbols)
         index = jnp.where(known, symbol, 0).astype(jnp.int32)
         mass = jnp.zeros(num_symbols, data.weights.dtype).at[index].add(jnp.where(known, data.weights, 0))
-        total = mass.sum()
-        return mass / jnp.where(total > 0, total, 1)
+        return share(mass)
 
     def init(key, data: Measure) -> Float[Array, " s"]:
         return fit(key, None, data)
 
     def sample(key: Key[Array, ""], params: Float[Array, " s"], num_samples: int) -> Float[Array, "n 1"]:
-        return draw_index(key, params, num_samples)[:, None].astype(params.dtype)
+        unit = jax.random.uniform(key, (num_samples, 1), params.dtype)
+        return inverse_cdf(params)(unit).astype(params.dtype)
 
     return Generator(init, fit, sample)
-
-
-def draw_index(key: Key[Array, ""], weights: Float[Array, " s"], num_samples: int) -> Int[Array, " n"]:
-    r"""Draw indices with probabilities :math:`w_k / \sum_j w_j` by the inverse distribution function.
-
-    Where the mass is zero nothing is drawn; without any mass every index is the last.
-    """
-    # A sum by blocks rounds differently at neighbours: without the mask and the running maximum
-    # it would step up, by rounding alone, at an index of mass zero.
-    cdf = jax.lax.cummax(jnp.where(weights > 0, jnp.cumsum(weights), 0))
-    uniform = cdf[-1] * jax.random.uniform(key, (num_samples,), weights.dtype)
-    return jnp.minimum(jnp.searchsorted(cdf, uniform, side="right"), weights.shape[0] - 1)

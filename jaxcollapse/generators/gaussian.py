@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Data, Generator, Moments
+from jaxcollapse.checks import check_range
 from jaxcollapse.linalg import psd_cholesky
 from jaxcollapse.measures import as_moments
-from jaxcollapse.validation import check_range
 
 
 def gaussian(ridge: float = 0.0) -> Generator:
@@ -41,4 +41,4 @@ def gaussian(ridge: float = 0.0) -> Generator:
         normal = jax.random.normal(key, (dim * num_samples,), dtype).reshape(dim, num_samples)
         return (params.mean[:, None] + psd_cholesky(params.covariance) @ normal).T
 
-    return Generator(init, fit, sample)
+    return Generator(init, fit, sample, takes_moments=True)

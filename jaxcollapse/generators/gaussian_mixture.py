@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
-from jaxcollapse.base import Data, Generator, Measure, Moments, zeros_like_shape
+from jaxcollapse.base import Data, Generator, Measure, Moments
+from jaxcollapse.checks import check_range
 from jaxcollapse.linalg import psd_cholesky
-from jaxcollapse.measures import as_moments, blockwise, merge, union
-from jaxcollapse.validation import check_range
+from jaxcollapse.measures import as_moments, blockwise, inverse_cdf, merge, require_points, squared_distances, union
+from jaxcollapse.tree import zeros_like_shape
 
 
 class Mixture(NamedTuple):
@@ -64,7 +65,8 @@ def gaussian_mixture(num_components: int = 2, num_iterations: int = 20, ridge: f
 
     @jax.jit  # called eagerly, too, it is compiled once for its shapes
     def fit(key, params: Mixture, data: Data) -> Mixture:
-        fold = blockwise(_points_of(data))
+        require_points("gaussian_mixture", data=data)
+        fold = blockwise(data)
         regulariser = ridge * jnp.eye(params.means.shape[-1], dtype=params.means.dtype)
 
         def iterate(_, params):
@@ -87,9 +89,10 @@ def gaussian_mixture(num_components: int = 2, num_iterations: int = 20, ridge: f
 
     @jax.jit
     def init(key: Key[Array, ""], data: Data) -> Mixture:
-        x, w = _points_of(data)
-        means = k_means_plus_plus(key, Measure(x, w), num_components)
-        nearest = jnp.argmin(jnp.sum((x[:, None] - means) ** 2, axis=2), axis=1)
+        (data,) = require_points("gaussian_mixture", data=data)
+        x, w = data
+        means = k_means_plus_plus(key, data, num_components)
+        nearest = jnp.argmin(squared_distances(x, means), axis=1)
         within = as_moments(Measure(x - means[nearest], w)).covariance + ridge * jnp.eye(x.shape[-1], dtype=x.dtype)
         weights = jnp.full(num_components, 1 / num_components, x.dtype)
         return fit(key, Mixture(weights, means, jnp.broadcast_to(within, (num_components, *within.shape))), data)
@@ -97,7 +100,7 @@ def gaussian_mixture(num_components: int = 2, num_iterations: int = 20, ridge: f
     def sample(key: Key[Array, ""], params: Mixture, num_samples: int) -> Float[Array, "n d"]:
         (num, dim), dtype = params.means.shape, params.means.dtype
         of_component, of_noise = jax.random.split(key)
-        component = _invert(params.weights, jax.random.uniform(of_component, (num_samples,), dtype))
+        component = inverse_cdf(params.weights)(jax.random.uniform(of_component, (num_samples,), dtype))
         normal = jax.random.normal(of_noise, (dim * num_samples,), dtype).reshape(dim, num_samples)
         # All components at every draw: k small products cost less than a gather of n factors.
         draws = params.means[:, :, None] + jax.vmap(psd_cholesky)(params.covariances) @ normal
@@ -137,14 +140,14 @@ def k_means_plus_plus(key: Key[Array, ""], data: Measure, num_seeds: int) -> Flo
     unit = jax.random.uniform(key, (num_seeds,), x.dtype)
 
     def squared_distance(seed):
-        return jnp.sum((x - seed) ** 2, axis=1)
+        return squared_distances(seed[None], x)[0]
 
     def draw(nearest, unit):
         mass = w * nearest
-        seed = x[_invert(jnp.where(mass.sum() > 0, mass, w), unit)]
+        seed = x[inverse_cdf(jnp.where(mass.sum() > 0, mass, w))(unit)]
         return jnp.minimum(nearest, squared_distance(seed)), seed
 
-    start = x[_invert(w, unit[0])]
+    start = x[inverse_cdf(w)(unit[0])]
     _, seeds = jax.lax.scan(draw, squared_distance(start), unit[1:])
     return jnp.concatenate([start[None], seeds])
 
@@ -177,15 +180,3 @@ def _log_joint(frames: _Frame, points: Float[Array, "n d"]) -> Float[Array, "k n
     r"""Evaluate :math:`\log \pi_j + \log N(x; \mu_j, \Sigma_j)`."""
     whitened = frames.whiten @ (points.T - frames.mean[:, :, None])
     return frames.log_scale[:, None] - jnp.sum(whitened**2, axis=1) / 2
-
-
-def _invert(masses: Float[Array, " m"], unit: Float[Array, "*n"]) -> Int[Array, "*n"]:
-    """Find the atoms at which a distribution function exceeds given levels: never those of mass zero."""
-    reached = jnp.cumsum(masses)
-    return jnp.searchsorted(reached, unit * reached[-1], side="right", method="compare_all")
-
-
-def _points_of(data: Data) -> Measure:
-    if isinstance(data, Moments):
-        raise TypeError("data = Moments: gaussian_mixture is fitted to points, a Measure; gaussian takes moments")
-    return data

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from jaxcollapse.base import Data, Generator, Measure, Moments
-from jaxcollapse.generators.categorical import draw_index
+from jaxcollapse.base import Data, Generator, Measure
+from jaxcollapse.checks import check_range
 from jaxcollapse.linalg import psd_cholesky
-from jaxcollapse.measures import as_moments, compact
-from jaxcollapse.validation import check_range
+from jaxcollapse.measures import as_moments, compact, inverse_cdf, require_points, share
 
 
 class KernelDensity(NamedTuple):
@@ -73,16 +72,15 @@ def kernel_density(
         check_range("bandwidth", bandwidth, low=0)
 
     def fit(key, params, data: Data) -> KernelDensity:
-        if isinstance(data, Moments):
-            raise TypeError("data = Moments: kernel_density keeps points, a Measure; use buffer_memory")
+        require_points("kernel_density", data=data)
         points, weights = compact(data, max_points)
         missing = max_points - weights.shape[0]
         points, weights = jnp.pad(points, ((0, missing), (0, 0))), jnp.pad(weights, (0, missing))
-        mass, mean, covariance = as_moments(Measure(points, weights))
+        _, mean, covariance = as_moments(Measure(points, weights))
         eye = jnp.eye(mean.shape[0], dtype=mean.dtype)
         if callable(bandwidth):
-            share = weights / jnp.where(mass > 0, mass, 1)
-            b = bandwidth(1 / jnp.where(mass > 0, share @ share, 1), mean.shape[0])
+            w = share(weights)
+            b = bandwidth(1 / jnp.where(w.any(), w @ w, 1), mean.shape[0])
             factor, shrink = b * psd_cholesky(covariance), eye / jnp.sqrt(1 + b**2)
         else:
             spread, axes = jnp.linalg.eigh(covariance)
@@ -101,6 +99,7 @@ def kernel_density(
         index_key, noise_key = jax.random.split(key)
         points, weights = params.centres
         normal = jax.random.normal(noise_key, (num_samples, points.shape[1]), points.dtype)
-        return points[draw_index(index_key, weights, num_samples)] + normal @ params.factor.T
+        index = inverse_cdf(weights)(jax.random.uniform(index_key, (num_samples,), weights.dtype))
+        return points[index] + normal @ params.factor.T
 
     return Generator(init, fit, sample)

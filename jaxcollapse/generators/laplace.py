@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from jaxcollapse.base import Data, Generator, Measure, Moments
-from jaxcollapse.measures import blockwise
+from jaxcollapse.measures import blockwise, require_points, share
 
 
 class Laplace(NamedTuple):
@@ -37,11 +37,9 @@ def laplace() -> Generator:
     """
 
     def fit(key, params, data: Data) -> Laplace:
-        if isinstance(data, Moments):
-            raise TypeError("data = Moments: laplace is fitted to points, a Measure; gaussian takes moments")
-        location, mass = _median(data), data.weights.sum()
-        share = data.weights / jnp.where(mass > 0, mass, 1)
-        return Laplace(location, share @ jnp.abs(data.points - location))
+        (data,) = require_points("laplace", data=data)
+        location = _median(data)
+        return Laplace(location, share(data.weights) @ jnp.abs(data.points - location))
 
     def init(key, data: Data) -> Laplace:
         return fit(key, None, data)

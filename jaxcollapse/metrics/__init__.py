@@ -1,6 +1,5 @@
-"""Metrics. A new one, a `MetricFn`, is a module here and a line in `METRICS`, in `POINT_METRICS` if it needs points."""
+"""Metrics. A new one, a `Metric`, is a module here and a line in `METRICS`, in `POINT_METRICS` if it needs points."""
 
-from jaxcollapse.metrics.coverage import coverage, density, precision, recall
 from jaxcollapse.metrics.energy import energy_distance
 from jaxcollapse.metrics.frechet import frechet
 from jaxcollapse.metrics.modes import mode_entropy, mode_shares, modes_covered, smallest_share
@@ -12,8 +11,8 @@ from jaxcollapse.metrics.moments import (
     tail_mass,
     target_distance,
     trace_ratio,
-    variance_split,
 )
+from jaxcollapse.metrics.prdc import coverage, density, precision, recall
 from jaxcollapse.metrics.sliced import sliced_w
 from jaxcollapse.metrics.vendi import vendi
 

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxcollapse.base import Data
-from jaxcollapse.metrics.points import over_rows, shares
+from jaxcollapse.measures import over_rows
+from jaxcollapse.metrics.points import shares
 
 
 def energy_distance(key, generated: Data, truth: Data) -> Float[Array, ""]:

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxcollapse.base import Data, MetricFn
-from jaxcollapse.metrics.points import over_rows, shares
-from jaxcollapse.validation import check_range
+from jaxcollapse.base import Data, Metric
+from jaxcollapse.checks import check_range
+from jaxcollapse.measures import over_rows
+from jaxcollapse.metrics.points import shares
 
 
 def mode_shares(generated: Data, centres: Float[Array | np.ndarray, "m d"]) -> Float[Array, " m"]:
@@ -32,17 +33,17 @@ def mode_shares(generated: Data, centres: Float[Array | np.ndarray, "m d"]) -> F
     return jax.ops.segment_sum(y.weights, nearest, num_segments=len(centres))
 
 
-def smallest_share(centres: Float[Array | np.ndarray, "m d"]) -> MetricFn:
+def smallest_share(centres: Float[Array | np.ndarray, "m d"]) -> Metric:
     r"""Make the metric :math:`\min_m s_m` of `mode_shares`: at most 1/m, and 0 where a mode is lost."""
     return lambda key, generated, truth: mode_shares(generated, centres).min()
 
 
-def mode_entropy(centres: Float[Array | np.ndarray, "m d"]) -> MetricFn:
+def mode_entropy(centres: Float[Array | np.ndarray, "m d"]) -> Metric:
     r"""Make the metric :math:`-\sum_m s_m \log s_m` of `mode_shares`, in nats: 0 where all is one mode."""
     return lambda key, generated, truth: jax.scipy.special.entr(mode_shares(generated, centres)).sum()
 
 
-def modes_covered(centres: Float[Array | np.ndarray, "m d"], threshold: float) -> MetricFn:
+def modes_covered(centres: Float[Array | np.ndarray, "m d"], threshold: float) -> Metric:
     """Make the metric of how many modes have more than a threshold of the mass.
 
     Args:

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import scipy.stats
 from jaxtyping import Array, Float
 
-from jaxcollapse.base import Data, Measure, MetricFn, Moments, Target
-from jaxcollapse.measures import as_moments
+from jaxcollapse.base import Data, Metric, Moments, Target
+from jaxcollapse.gaussian.quadratic_form import tail_probability
+from jaxcollapse.gaussian.truncation import separate
+from jaxcollapse.measures import as_moments, share
 from jaxcollapse.targets import fit_target
-from jaxcollapse.theory.quadratic_form import tail_probability
-from jaxcollapse.theory.truncation import separate
 from jaxcollapse.transport.bures import bures_distance
 
 
@@ -27,7 +27,7 @@ def mean_error(key, generated: Data, truth: Data) -> Float[Array, ""]:
     return jnp.sum((as_moments(generated).mean - as_moments(truth).mean) ** 2)
 
 
-def target_distance(target: Target) -> MetricFn:
+def target_distance(target: Target) -> Metric:
     r"""Make the metric :math:`\lVert \mu_t - u \rVert^2` of a verifier's target, in squared data units."""
     return lambda key, generated, truth: jnp.sum((as_moments(generated).mean - target.location) ** 2)
 
@@ -47,31 +47,11 @@ def effective_number(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
 
     It is 1 for the zero matrix, which has none.
     """
-    eigenvalues = jnp.maximum(jnp.linalg.eigvalsh(matrix), 0)
-    total = eigenvalues.sum()
-    share = eigenvalues / jnp.where(total > 0, total, 1)
-    return jnp.exp(-jnp.sum(share * jnp.log(jnp.where(share > 0, share, 1))))
+    p = share(jnp.maximum(jnp.linalg.eigvalsh(matrix), 0))
+    return jnp.exp(-jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1))))
 
 
-def variance_split(batches: Data) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
-    r"""Split the covariance of all batches into that within batches and that between their means.
-
-    .. math:: \Sigma = \sum_b p_b \Sigma_b + \sum_b p_b (\mu_b - \mu)(\mu_b - \mu)', \qquad p_b = m_b / \sum_c m_c,
-              \qquad \mu = \sum_b p_b \mu_b.
-
-    Args:
-        batches: stacked, points [b, n, d] and masses [b, n], or moments.
-
-    Returns:
-        The first sum and the second, in squared data units.
-    """
-    parts = as_moments(batches)
-    means = as_moments(Measure(parts.mean, parts.mass))
-    share = parts.mass / jnp.where(means.mass > 0, means.mass, 1)
-    return jnp.tensordot(share, parts.covariance, axes=1), means.covariance
-
-
-def tail_mass(level: float = 0.95) -> MetricFn:
+def tail_mass(level: float = 0.95) -> Metric:
     r"""Make the metric of mass beyond the truth's Mahalanobis ball of probability `level`.
 
     It is 1 - level for the truth itself if that is Gaussian. Data are counted; moments stand for a

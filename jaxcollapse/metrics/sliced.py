@@ -2,12 +2,12 @@
 
 from jaxtyping import Array, Float
 
-from jaxcollapse.base import Data, MetricFn
+from jaxcollapse.base import Data, Metric
 from jaxcollapse.metrics.points import shares
 from jaxcollapse.transport.sliced import sliced_wasserstein
 
 
-def sliced_w(num_projections: int = 100, p: float = 2) -> MetricFn:
+def sliced_w(num_projections: int = 100, p: float = 2) -> Metric:
     """Make the sliced p-Wasserstein metric between generated data and data of the truth, in data units [bonneel2015]_.
 
     Args:

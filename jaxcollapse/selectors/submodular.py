@@ -8,14 +8,18 @@ and a second unit of it is worth less than the first:
 F is monotone and submodular, so greedy choice attains at least (1 - 1/e) of the best [nemhauser1978]_.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
-from jaxcollapse.base import AggregateFn, Controls, Measure
-from jaxcollapse.selectors.aggregate import keep_highest
+from jaxcollapse.base import Counted, Measure, Sizes
+from jaxcollapse.scores.mean import score_each
+from jaxcollapse.selectors.budget import keep_highest
+from jaxcollapse.tree import closure, static
 
 Normalise = Callable[[Float[Array, "r n"], Float[Array, " n"]], Float[Array, "r n"]]
 
@@ -72,23 +76,29 @@ def objective(utilities: Float[Array, "r n"], weights: Float[Array, " n"]) -> Fl
     return jnp.log1p(utilities @ weights).sum()
 
 
-def greedy(max_kept: int, normalise: Normalise = min_max) -> AggregateFn:
+@closure
+class submodular_greedy:
     r"""Keep n candidates, each in its turn the one that raises F most [nemhauser1978]_; F as in [qiao2026]_.
 
-    Args:
-        max_kept: static bound on `controls.num_kept`, and the number of turns, O(n r) each.
+    As many turns as `sizes.max_kept`, O(n r) each.
+
+    Attributes:
+        scores: a score whose leaves lead with an axis [r], as `jax.vmap(mahalanobis)(silos)` makes it.
         normalise: `(scores, mass) -> utilities`; `min_max`, `ranks`, `softmax`.
     """
 
-    def aggregate(key, scores: Float[Array, "r n"], pool: Measure, controls: Controls):
-        nobody = jnp.zeros_like(pool.weights)
-        return _extend(normalise(scores, pool.weights), nobody, pool, controls.num_kept, max_kept)
+    scores: Any
+    normalise: Normalise = static(default=min_max)
 
-    return aggregate
+    def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
+        v, known = _utilities(self.scores, self.normalise, key, pool)
+        weights = _extend(v, jnp.zeros_like(pool.weights), known, sizes.num_kept, sizes.max_kept)
+        return keep_highest(jnp.where(known.weights > 0, weights, jnp.nan), pool, sizes)
 
 
-def fixed_point(max_kept: int, normalise: Normalise = min_max, num_iterations: int = 30) -> AggregateFn:
-    r"""Keep n candidates of nearly greatest F by a few sorts: the set of `greedy` in nearly all cases tried.
+@closure
+class submodular:
+    r"""Keep n candidates of nearly greatest F by a few sorts: the set of greedy choice in nearly all cases tried.
 
     The gradient of F in the weights is :math:`\sum_k v_{ik} / (1 + z_k)`, so the best n under it, A(z), is the
     vertex that Frank and Wolfe's method [frank1956]_ steps to on the relaxation to fractional weights,
@@ -98,29 +108,41 @@ def fixed_point(max_kept: int, normalise: Normalise = min_max, num_iterations: i
     which never lowers F; plain iteration, :math:`\gamma = 1`, may cycle. At the optimum at most r weights are
     fractional: the last r candidates are chosen greedily. Derived here, from the fixed point in [qiao2026]_'s F.
 
-    Args:
-        max_kept: static bound on `controls.num_kept`.
-        normalise: as in `greedy`.
+    Attributes:
+        scores: as in `submodular_greedy`.
+        normalise: likewise.
         num_iterations: steps of the iteration.
     """
 
-    def aggregate(key, scores: Float[Array, "r n"], pool: Measure, controls: Controls):
-        v = normalise(scores, pool.weights)
-        gamma = jnp.append(0, 2.0 ** -jnp.arange(12.0)).astype(v.dtype)
+    scores: Any
+    normalise: Normalise = static(default=min_max)
+    num_iterations: int = static(default=30)
 
-        def best(total, num_kept):
-            return keep_highest(jnp.sum(v / (1 + total)[:, None], axis=0), pool, num_kept, max_kept)
+    def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
+        v, known = _utilities(self.scores, self.normalise, key, pool)
+        gamma = jnp.append(0, 2.0 ** -jnp.arange(12.0)).astype(v.dtype)
+        num_last = v.shape[0]
+        but_last = dataclasses.replace(sizes, num_kept=sizes.num_kept - num_last)
+
+        def best(total, sizes):
+            return keep_highest(jnp.sum(v / (1 + total)[:, None], axis=0), known, sizes).value
 
         def step(_, total):
-            reached = v @ best(total, controls.num_kept)
+            reached = v @ best(total, sizes)
             trial = total + gamma[:, None] * (reached - total)
             return trial[jnp.argmax(jnp.log1p(trial).sum(axis=1))]
 
-        num_last = v.shape[0]
-        total = jax.lax.fori_loop(0, num_iterations, step, v @ best(jnp.zeros_like(v[:, 0]), controls.num_kept))
-        return _extend(v, best(total, controls.num_kept - num_last), pool, controls.num_kept, min(num_last, max_kept))
+        total = jax.lax.fori_loop(0, self.num_iterations, step, v @ best(jnp.zeros_like(v[:, 0]), sizes))
+        weights = _extend(v, best(total, but_last), known, sizes.num_kept, min(num_last, sizes.max_kept))
+        return keep_highest(jnp.where(known.weights > 0, weights, jnp.nan), pool, sizes)
 
-    return aggregate
+
+def _utilities(scores: Any, normalise: Normalise, key: Key[Array, ""], pool: Measure) -> tuple[Array, Measure]:
+    """Compute the utilities v, and the pool without the candidates of which a score is not finite."""
+    score_key, _ = jax.random.split(key)
+    each = score_each(scores, score_key, pool)
+    known = pool._replace(weights=jnp.where(jnp.isfinite(each).all(axis=0), pool.weights, 0))
+    return normalise(each, known.weights), known
 
 
 def _extend(
@@ -132,9 +154,9 @@ def _extend(
     def add(step, state):
         total, weights = state
         gain = jnp.log1p(v / (1 + total)[:, None]).sum(axis=0)
-        gain = jnp.where((pool.weights > 0) & (weights == 0), gain, -jnp.inf)
-        best = jnp.argmax(gain)
-        taken = ((step < missing) & (gain[best] >= 0)).astype(v.dtype)
+        free = (pool.weights > 0) & (weights == 0)
+        best = jnp.argmax(jnp.where(free, gain, -jnp.inf))
+        taken = ((step < missing) & free[best]).astype(v.dtype)
         return total + taken * v[:, best], weights.at[best].max(taken)
 
     return jax.lax.fori_loop(0, min(num_steps, v.shape[1]), add, (v @ weights, weights))[1]

@@ -3,11 +3,11 @@
 import numpy as np
 import scipy.stats
 
-from jaxcollapse.validation import check_budget, check_range
+from jaxcollapse.checks import check_budget, check_range
 
 
 def kappa(dim: int, budget: float) -> float:
-    r"""Compute the factor by which isotropic, centred top-:math:`\alpha` selection shrinks a covariance.
+    r"""Compute the shrinkage factor of a covariance under isotropic, centred top-:math:`\alpha` selection.
 
     .. math:: \kappa_d(\alpha) = F_{\chi^2_{d+2}}\bigl(F^{-1}_{\chi^2_d}(\alpha)\bigr) / \alpha \le 1
 
@@ -24,7 +24,7 @@ def kappa(dim: int, budget: float) -> float:
 
 
 def psi(dim: int, budget: float) -> float:
-    r"""Compute the exponent of collapse under accumulate, :math:`\psi = 1 - \kappa_d(\alpha)`.
+    r"""Compute the collapse exponent under accumulate, :math:`\psi = 1 - \kappa_d(\alpha)`.
 
     :math:`\operatorname{Tr} \Sigma_t \sim t^{-\psi}` and :math:`\lVert \mu_t - u \rVert^2 \sim t^{-2\psi}`;
     the rate is the spectral gap of [qiao2026]_, its value is derived here. Under replace,
@@ -34,12 +34,12 @@ def psi(dim: int, budget: float) -> float:
 
 
 def psi_finite(dim: int, budget: float, num_kept: int) -> float:
-    r"""Compute the exponent at n kept samples a generation.
+    r"""Compute the collapse exponent at n kept samples a generation.
 
     .. math:: \psi_n = 1 - E[\kappa_d(p)], \qquad p \sim \mathrm{Beta}(n + 1, N - n).
 
     Given the energy of the first rejected candidate the kept ones are independent truncated draws. What maximum
-    likelihood takes from a batch's covariance, a share 1/n, accumulation returns as the scatter of the batch means;
+    likelihood takes from a kept set's covariance, a share 1/n, accumulation returns as the scatter of their means;
     the other fluctuations are summable. Derived here.
 
     Args:

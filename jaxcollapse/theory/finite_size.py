@@ -2,7 +2,7 @@ r"""What a finite number of kept candidates changes: the first correction to the
 
 The state of a Gaussian model is the second moment :math:`\eta = E[h]`, :math:`h = \hat x \hat x'`, of
 :math:`\hat x = (1, x)`: mean and raw second moment in one symmetric matrix. In this state every workflow
-that gives the batch the weight w in its training set is linear, and selection alone turns noise into bias:
+that gives the kept set the weight w in its training set is linear, and selection alone turns noise into bias:
 
 .. math:: \eta \leftarrow (1 - w) \eta + w \bar h, \qquad \bar h = \tfrac1n \textstyle\sum_{i \le n} h(x_i).
 
@@ -31,8 +31,8 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from jaxcollapse.base import Moments, Target
-from jaxcollapse.theory.quadratic_form import Energy, energy_quantile, node_weights, tilted_normal
-from jaxcollapse.theory.truncation import Frame, separate
+from jaxcollapse.gaussian.quadratic_form import Energy, energy_quantile, node_weights, tilted_normal
+from jaxcollapse.gaussian.truncation import Frame, separate
 
 
 class Correction(NamedTuple):
@@ -80,7 +80,7 @@ def linear_noise(models: Moments, weights: Float[Array, " steps"], target: Targe
     Args:
         models: :math:`N(\bar\mu_t, \bar\Sigma_t)` of generations 0..T, as recorded from `mean_field`; the
             first is given without error. Leading axis [T + 1].
-        weights: w of each batch in its training set, 1 for replace and 1 / (t + 1) for accumulate.
+        weights: w of each kept set in its training set, 1 for replace and 1 / (t + 1) for accumulate.
         target: of the verifier.
         budget: :math:`\alpha` in (0, .9], shape [].
     """
@@ -91,14 +91,14 @@ def linear_noise(models: Moments, weights: Float[Array, " steps"], target: Targe
     def step(carry, inputs):
         bias, variance = carry
         here, there, w = inputs
-        batch = respond(here.energy, budget, variance)
-        jacobian = (1 - w) * jnp.eye(*variance.shape, dtype=variance.dtype) + w * batch.slope
+        kept = respond(here.energy, budget, variance)
+        jacobian = (1 - w) * jnp.eye(*variance.shape, dtype=variance.dtype) + w * kept.slope
         change = congruence(
             jnp.linalg.solve(there.basis, here.basis),
             jnp.linalg.solve(there.basis, here.mean - there.mean),
         )
-        bias = change @ (jacobian @ bias + w * batch.bias)
-        variance = change @ (jacobian @ variance @ jacobian.T + w**2 * batch.noise) @ change.T
+        bias = change @ (jacobian @ bias + w * kept.bias)
+        variance = change @ (jacobian @ variance @ jacobian.T + w**2 * kept.noise) @ change.T
         return (bias, variance), (bias, variance)
 
     dim, dtype = models.mean.shape[-1], models.mean.dtype
@@ -110,7 +110,7 @@ def linear_noise(models: Moments, weights: Float[Array, " steps"], target: Targe
 
 
 def respond(energy: Energy, budget: Array, variance: Float[Array, "m m"]) -> Response:
-    r"""Expand the law of the batch for models scattered about the standard normal.
+    r"""Expand the law of the kept set for models scattered about the standard normal.
 
     Relative to the standard normal, whose state is :math:`\eta_0 = I`, a model at :math:`\eta_0 + \delta` has
     the density

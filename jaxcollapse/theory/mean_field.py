@@ -2,28 +2,28 @@
 
 import jax.numpy as jnp
 
-from jaxcollapse.base import BatchFn, Collapse, Controls, Moments, Target, Workflow
+from jaxcollapse.base import Collapse, Fresh, Keep, Moments, Sizes, Target, Workflow
+from jaxcollapse.gaussian.truncation import truncated_moments
 from jaxcollapse.generators.gaussian import gaussian
-from jaxcollapse.theory.truncation import truncated_moments
-from jaxcollapse.trajectory import FreshFn, build_collapse
+from jaxcollapse.recursion import build_collapse
 
 
-def kept_moments(target: Target) -> BatchFn:
+def kept_moments(target: Target) -> Keep:
     """Hand over the exact moments of the kept region, with the mass of the kept candidates."""
 
-    def batch(key, params: Moments, controls: Controls) -> Moments:
-        num_kept = controls.num_kept.astype(params.mean.dtype)
-        budget = num_kept / controls.num_candidates.astype(params.mean.dtype)
+    def keep(key, params: Moments, sizes: Sizes) -> Moments:
+        num_kept = sizes.num_kept.astype(params.mean.dtype)
+        budget = num_kept / sizes.num_candidates.astype(params.mean.dtype)
         return truncated_moments(params, target, budget)._replace(mass=num_kept)
 
-    return batch
+    return keep
 
 
-def fresh_moments(truth: Moments) -> FreshFn:
+def fresh_moments(truth: Moments) -> Fresh:
     """Hand over the moments of the truth, with the mass of the fresh samples."""
 
-    def fresh(key, controls: Controls) -> Moments:
-        return truth._replace(mass=jnp.asarray(controls.num_fresh, truth.mean.dtype))
+    def fresh(key, sizes: Sizes) -> Moments:
+        return truth._replace(mass=jnp.asarray(sizes.num_fresh, truth.mean.dtype))
 
     return fresh
 
@@ -33,10 +33,10 @@ def limit(workflow: str) -> str:
     return "accumulate" if workflow == "accumulate_subsample" else workflow
 
 
-def mean_field(target: Target, workflow: Workflow, fresh_fn: FreshFn | None = None, ridge: float = 0.0) -> Collapse:
+def mean_field(target: Target, workflow: Workflow, fresh: Fresh | None = None, ridge: float = 0.0) -> Collapse:
     r"""Compose the deterministic recursion of the Gaussian family.
 
-    With batch moments :math:`m_t, C_t` and weight w of the batch in the training set (1 for replace,
+    With moments :math:`m_t, C_t` of what is kept and its weight w in the training set (1 for replace,
     1 / (t + 1) for accumulate),
 
     .. math:: \mu \leftarrow \mu + w (m_t - \mu), \qquad
@@ -47,7 +47,7 @@ def mean_field(target: Target, workflow: Workflow, fresh_fn: FreshFn | None = No
     Args:
         target: of the verifier.
         workflow: built on `moments_memory`, as in the simulation.
-        fresh_fn: from `fresh_moments`, for `fresh_mix`.
+        fresh: from `fresh_moments`, for `fresh_mix`.
         ridge: of the fit, as in the simulation.
     """
-    return build_collapse(gaussian(ridge), kept_moments(target), workflow, fresh_fn)
+    return build_collapse(gaussian(ridge), kept_moments(target), workflow, fresh)

@@ -24,12 +24,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxcollapse.base import BatchFn, Collapse, Controls, Generator, Memory, Moments, Target, Workflow
+from jaxcollapse.base import Collapse, Generator, Keep, Memory, Moments, Sizes, Target, Workflow
+from jaxcollapse.gaussian.quadratic_form import contour_at, energy_quantile, tilt
+from jaxcollapse.gaussian.truncation import Frame, moments_below, separate
 from jaxcollapse.generators.gaussian_mixture import Mixture
 from jaxcollapse.memories import moments_memory
-from jaxcollapse.theory.quadratic_form import contour_at, energy_quantile, tilt
-from jaxcollapse.theory.truncation import Frame, moments_below, separate
-from jaxcollapse.trajectory import build_collapse
+from jaxcollapse.recursion import build_collapse
 
 NUM_BISECTIONS = 80
 
@@ -76,15 +76,15 @@ def kept_threshold(model: Mixture, target: Target, budget: Array) -> Float[Array
     return jax.lax.fori_loop(0, NUM_BISECTIONS, halve, ends)[1]
 
 
-def kept_components(target: Target) -> BatchFn:
+def kept_components(target: Target) -> Keep:
     """Hand over the exact moments of each component's share of the kept candidates, stacked [k], with its mass.
 
     A budget of one keeps the model as it is.
     """
 
-    def batch(key, params: Mixture, controls: Controls) -> Moments:
-        num_kept = controls.num_kept.astype(params.means.dtype)
-        budget = num_kept / controls.num_candidates.astype(params.means.dtype)
+    def keep(key, params: Mixture, sizes: Sizes) -> Moments:
+        num_kept = sizes.num_kept.astype(params.means.dtype)
+        budget = num_kept / sizes.num_candidates.astype(params.means.dtype)
         inside = budget < 1
         kept = component_moments(params, target, kept_threshold(params, target, jnp.where(inside, budget, 0.5)))
         share = params.weights * kept.mass
@@ -92,13 +92,13 @@ def kept_components(target: Target) -> BatchFn:
         whole = Moments(num_kept * params.weights, params.means, params.covariances)
         return jax.tree.map(lambda a, b: jnp.where(inside, a, b), truncated, whole)
 
-    return batch
+    return keep
 
 
 def component_memory() -> Memory:
     """Remember the merged moments of each component."""
     memory = moments_memory()
-    return memory._replace(add=jax.vmap(memory.add))
+    return memory._replace(add=jax.vmap(memory.add, in_axes=(0, 0, None)))
 
 
 def mixture_mean_field(target: Target, workflow: Workflow, ridge: float = 0.0) -> Collapse:

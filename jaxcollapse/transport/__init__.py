@@ -5,7 +5,6 @@ from jaxcollapse.transport.sinkhorn import (
     Potentials,
     barycentric_map,
     debiased,
-    hard_c_transform,
     mean_cost,
     sinkhorn,
     soft_c_transform,

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxcollapse.base import Moments
+from jaxcollapse.checks import check_range
 from jaxcollapse.linalg import polar_factor, psd_cholesky
-from jaxcollapse.validation import check_range
 
 
 def bures_distance(first: Moments, second: Moments) -> Float[Array, ""]:

@@ -21,8 +21,8 @@ from jax.nn import logsumexp
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Data, Measure
+from jaxcollapse.checks import check_range, check_transport
 from jaxcollapse.measures import as_moments
-from jaxcollapse.validation import check_range, check_transport
 
 Scalar = Float[Array, ""] | float
 _dot = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
@@ -171,21 +171,6 @@ def soft_c_transform(
     Memory is that of `log_partition`.
     """
     return epsilon * (jnp.log(target.weights.sum()) - log_partition(points, target, g, epsilon, tile=tile))
-
-
-def hard_c_transform(
-    points: Float[Array, "n d"], target: Measure, g: Float[Array, " m"], *, tile: int = 4096
-) -> Float[Array, " n"]:
-    r"""Compute :math:`f(x_i) = \min_j \lVert x_i - y_j \rVert^2 - g_j` over the target's points with mass.
-
-    The limit of `soft_c_transform` at epsilon zero: f and g are then feasible for the unregularised dual.
-    """
-    has_mass = target.weights > 0
-
-    def row(x, scores):
-        return _dot(x, x) - jnp.max(scores, where=has_mass, initial=-jnp.inf)
-
-    return _over_rows(row, points, target, g, tile)
 
 
 def barycentric_map(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Measure
-from jaxcollapse.validation import check_range
+from jaxcollapse.checks import check_range
 
 _TILE = 2**20  # numbers per array in flight
 

@@ -1,0 +1,1 @@
+"""Benchmarks: the hot paths timed, beside what others would use. `make bench` prints all of them."""

@@ -1,0 +1,22 @@
+"""Exchanges among silos and a server. A new one is a module here and a line in `EXCHANGES`.
+
+An exchange is one value, run by two drivers: `carry_out` maps the silos' part over a stack within one program; a
+deployment calls the same functions where the data are.
+"""
+
+from jaxcollapse.exchanges.barycenter import barycenter
+from jaxcollapse.exchanges.drive import carry_out, message_bytes, rounds
+from jaxcollapse.exchanges.feature_means import feature_means
+from jaxcollapse.exchanges.federated_sinkhorn import federated_sinkhorn
+from jaxcollapse.exchanges.geodesic import geodesic
+from jaxcollapse.exchanges.logistic import logistic
+from jaxcollapse.exchanges.moments import moments
+
+EXCHANGES = {
+    "moments": moments,
+    "feature_means": feature_means,
+    "geodesic": geodesic,
+    "barycenter": barycenter,
+    "federated_sinkhorn": federated_sinkhorn,
+    "logistic": logistic,
+}

@@ -1,0 +1,39 @@
+"""Features of points, of which parties exchange means: functions that know where the data lie."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxcollapse.base import Measure, Moments, Target
+from jaxcollapse.measures import as_moments, merge
+from jaxcollapse.targets import fit_target
+from jaxcollapse.tree import closure
+
+
+@closure
+class quadratic_features:
+    r"""List :math:`1,\; y_i,\; (y_i^2 - 1)/\sqrt 2,\; y_i y_j\; (i < j)` of :math:`y = G(x - u)`, shortened to a bound.
+
+    They are orthonormal where y is standard normal, which makes gradient steps short work.
+
+    Attributes:
+        whitening: u and G.
+        max_norm: bound on the Euclidean length of the features, to which longer ones are shortened, shape []. With one
+            below infinity the first feature is not always one.
+    """
+
+    whitening: Target
+    max_norm: Float[Array | float, ""] = jnp.inf
+
+    def __call__(self, points: Float[Array, "n d"]) -> Float[Array, "n f"]:
+        y = (points - self.whitening.location) @ self.whitening.factor.T
+        row, column = jnp.triu_indices(y.shape[1], 1)
+        square = (y**2 - 1) / jnp.sqrt(jnp.asarray(2, y.dtype))
+        phi = jnp.concatenate([jnp.ones_like(y[:, :1]), y, square, y[:, row] * y[:, column]], axis=1)
+        return phi * jnp.minimum(1, self.max_norm / jnp.linalg.norm(phi, axis=1, keepdims=True))
+
+
+def half_way(silos: Moments, pool: Measure, ridge: Float[Array | float, ""] = 0.0) -> Target:
+    r"""Whiten by the moments of :math:`Q/2 + P/2`, with Q given by its moments."""
+    half = jnp.full((), 0.5, pool.points.dtype)
+    both = merge(silos._replace(mass=half), as_moments(pool)._replace(mass=half))
+    return fit_target(both, ridge)

@@ -1,0 +1,96 @@
+r"""A Gaussian model truncated to the kept region :math:`\{x : \lVert G (x - u) \rVert^2 \le q\}`."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxcollapse.base import Moments, Target
+from jaxcollapse.gaussian.quadratic_form import (
+    Contour,
+    Energy,
+    energy_quantile,
+    node_weights,
+    standardise,
+    tilted_normal,
+)
+from jaxcollapse.linalg import psd_cholesky
+
+
+class Frame(NamedTuple):
+    r"""Coordinates :math:`x = \mu + B w` in which the model is standard normal and the energy separates.
+
+    Attributes:
+        mean: :math:`\mu`, shape [d].
+        basis: B with :math:`B B' = \Sigma`, shape [d, d].
+        energy: of w less that of the mean, in units of its standard deviation.
+        unit: one over that standard deviation, shape [].
+        centre: energy of the mean, in the units of the score, shape [].
+    """
+
+    mean: Float[Array, " d"]
+    basis: Float[Array, "d d"]
+    energy: Energy
+    unit: Float[Array, ""]
+    centre: Float[Array, ""]
+
+
+def separate(model: Moments, target: Target) -> Frame:
+    r"""Whiten the model and rotate: with :math:`\Sigma = L L'` and :math:`L' G' G L = V C V'`, :math:`B = L V`."""
+    factor = psd_cholesky(model.covariance)
+    whitened = target.factor @ factor
+    square, rotation = jnp.linalg.eigh(whitened.T @ whitened)
+    offset = target.factor @ (model.mean - target.location)
+    slope = (whitened @ rotation).T @ offset
+    energy, unit = standardise(Energy(jnp.maximum(square, 0), slope))
+    return Frame(model.mean, factor @ rotation, energy, unit, offset @ offset)
+
+
+def truncated_moments(model: Moments, target: Target, budget: Array) -> Moments:
+    r"""Compute mean and covariance of the best :math:`\alpha` of a Gaussian, in the limit of many candidates.
+
+    In the coordinates of `separate`, with :math:`D_i = 1 + 2 z c_i` and :math:`m_i = -2 z b_i / D_i`,
+
+    .. math:: E[w; e \le q] = \mathcal{I}[m], \qquad
+              E[w w'; e \le q] = \mathcal{I}[m m' + \operatorname{diag}(1 / D)],
+
+    where :math:`\mathcal{I}` is the contour integral of `jaxcollapse.gaussian.quadratic_form` and
+    :math:`P(e \le q) = \alpha`. The relative error in float64 is about 1e-8 at most.
+
+    Args:
+        model: the generator's Gaussian.
+        target: the verifier's.
+        budget: :math:`\alpha` in (0, 1); at 1 the model is returned as it is. Shape [].
+
+    Returns:
+        Moments of mass one.
+    """
+    frame = separate(model, target)
+    inside = budget < 1
+    kept = moments_below(frame, *energy_quantile(frame.energy, jnp.where(inside, budget, 0.5)))
+    return Moments(
+        jnp.ones_like(kept.mass),
+        jnp.where(inside, kept.mean, model.mean),
+        jnp.where(inside, kept.covariance, model.covariance),
+    )
+
+
+def moments_below(frame: Frame, threshold: Array, contour: Contour) -> Moments:
+    r"""Integrate the moments of a Gaussian truncated to :math:`e \le q`, with the mass :math:`P(e \le q)`.
+
+    Args:
+        frame: of the Gaussian, from `separate`.
+        threshold: q, counted from the mean tilted by the contour's vertex.
+        contour: laid for that threshold.
+
+    Returns:
+        As `truncated_moments`, but for the mass. Where the mass is zero they mean nothing.
+    """
+    tilted_mean, tilted_variance = tilted_normal(frame.energy, contour.nodes)
+    weights = node_weights(contour, threshold)
+    probability = weights.sum().real
+    first = (weights @ tilted_mean).real / probability
+    cross = ((weights[:, None] * tilted_mean).T @ tilted_mean).real
+    second = (cross + jnp.diag((weights @ tilted_variance).real)) / probability
+    covariance = frame.basis @ (second - jnp.outer(first, first)) @ frame.basis.T
+    return Moments(probability, frame.mean + frame.basis @ first, (covariance + covariance.T) / 2)

@@ -1,0 +1,219 @@
+"""The composed recursion, and its run as one scan over generations."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from jaxcollapse.base import (
+    Collapse,
+    Counted,
+    Data,
+    Fresh,
+    Generator,
+    Info,
+    Keep,
+    Measure,
+    Moments,
+    Record,
+    Run,
+    Select,
+    Sizes,
+    State,
+    Workflow,
+    counted,
+)
+from jaxcollapse.tree import row, stack
+
+RECORD = 2**32 - 1  # beyond the indices that a step splits its key into
+
+
+def sample_and_select(
+    generator: Generator,
+    select: Select,
+    embed: Callable[[Float[Array, "n d"]], Float[Array, "n f"]] = lambda points: points,
+) -> Keep:
+    """Draw a pool of candidates from the model and select from it.
+
+    Args:
+        generator: to draw from.
+        select: re-weights the pool.
+        embed: maps candidates to the features that are selected by; the candidates themselves are kept.
+    """
+    _require("generator", generator, "a Generator, as gaussian() makes it", holds=isinstance(generator, Generator))
+    made = callable(select) and not isinstance(select, type)
+    _require("select", select, "a selector, as top(mahalanobis(target)) makes it", holds=made)
+
+    def keep(key, params, sizes: Sizes) -> Counted:
+        # The second key drew references once: without it published tables would be drawn anew.
+        sample_key, _, select_key = jax.random.split(key, 3)
+        points = generator.sample(sample_key, params, sizes.max_candidates)
+        drawn = jnp.arange(sizes.max_candidates) < sizes.num_candidates
+        _require_shape("generator.sample", points, (sizes.max_candidates, points.shape[-1]))
+        weights, trouble = counted(select(select_key, Measure(embed(points), drawn.astype(points.dtype)), sizes))
+        _require_shape("select", weights, drawn.shape)
+        beyond = {"kept places where no candidate is": jnp.sum(~drawn & (weights > 0))}
+        return Counted(Measure(points, jnp.where(drawn, weights, 0)), {**trouble, **beyond})
+
+    return keep
+
+
+def _require(name: str, value: Any, allowed: str, *, holds: bool) -> None:
+    if not holds:
+        raise ValueError(f"{name} = {value!r}: must be {allowed}")
+
+
+def _require_shape(who: str, found: Array, shape: tuple[int, ...]) -> None:
+    if found.shape != shape or not jnp.issubdtype(found.dtype, jnp.floating):
+        raise ValueError(f"{who} returned {found.dtype}{list(found.shape)}: must be floating, of shape {list(shape)}")
+
+
+def build_collapse(generator: Generator, keep: Keep, workflow: Workflow, fresh: Fresh | None = None) -> Collapse:
+    """Compose the recursion: keep some candidates, update the training set, refit.
+
+    Args:
+        generator: whose `fit` follows each update.
+        keep: what a generation keeps. A sampled selection makes a simulation; exact moments make the mean-field theory
+            of the same recursion.
+        workflow: how kept data become the training set.
+        fresh: `fresh(key, sizes)`, new real data for each generation.
+    """
+    _require("generator", generator, "a Generator, as gaussian() makes it", holds=isinstance(generator, Generator))
+    _require("workflow", workflow, "a Workflow, as accumulate(memory) makes it", holds=isinstance(workflow, Workflow))
+    _require("keep", keep, "a function, as sample_and_select(generator, select) makes it", holds=callable(keep))
+
+    @jax.jit  # traced once for its shapes and for every step
+    def keep_counted(key, params, sizes):
+        return counted(keep(key, params, sizes))
+
+    def init(params, sizes):
+        kept, _ = jax.eval_shape(keep_counted, jax.random.key(0), params, sizes)
+        return State(jnp.zeros((), jnp.int32), params, workflow.init(kept, sizes))
+
+    def step(key, state, sizes):
+        keep_key, fresh_key, workflow_key, fit_key = jax.random.split(key, 4)
+        kept, of_kept = keep_counted(keep_key, state.params, sizes)
+        new = None if fresh is None else fresh(fresh_key, sizes)
+        memory, training = workflow.update(workflow_key, state.memory, kept, new, sizes)
+        training, of_training = counted(training)
+        params = generator.fit(fit_key, state.params, training)
+        trouble = {**beyond_bounds(sizes), **miscount(kept, sizes), **of_kept, **of_training}
+        return State(state.generation + 1, params, memory), Info(kept, training, trouble)
+
+    return Collapse(init, jax.jit(step))
+
+
+def miscount(kept: Data, sizes: Sizes) -> dict[str, Array]:
+    """Count the candidates that a kept set, or a stack of them, has too few or too many."""
+    mass = kept.mass if isinstance(kept, Moments) else kept.weights.sum(axis=-1)
+    missing = jnp.minimum(sizes.num_kept, sizes.num_candidates) - jnp.round(mass).astype(jnp.int32)
+    return {
+        "candidates short of num_kept": jnp.maximum(missing, 0).sum(),
+        "candidates beyond num_kept": jnp.maximum(-missing, 0).sum(),
+    }
+
+
+def beyond_bounds(sizes: Sizes) -> Mapping[str, Array]:
+    """Count by how much traced sizes exceed their static bounds."""
+    return {
+        f"{name} beyond {bound}": jnp.maximum(getattr(sizes, name) - getattr(sizes, bound), 0)
+        for name, bound in (("num_kept", "max_kept"), ("num_candidates", "max_candidates"), ("num_fresh", "max_fresh"))
+    }
+
+
+def side_by_side(
+    generator: Generator, keep: Keep, workflows: Sequence[Workflow], fresh: Fresh | None = None
+) -> Collapse:
+    """Compose recursions that differ in nothing but their workflow: one program, and every random number drawn once.
+
+    Each trajectory is what `build_collapse` makes of its workflow under the same key.
+
+    Args:
+        generator: whose `fit` follows each update.
+        keep: what a generation keeps.
+        workflows: W ways in which kept data become the training set.
+        fresh: `fresh(key, sizes)`, new real data for each generation.
+
+    Returns:
+        A collapse whose `params` and kept data have a leading axis [W]; its memory and training sets are tuples.
+    """
+
+    def fit(key, params, trainings):
+        return stack([generator.fit(key, row(params, i), training) for i, training in enumerate(trainings)])
+
+    def memories(kept, sizes):
+        return tuple(w.init(jax.eval_shape(lambda k, i=i: row(k, i), kept), sizes) for i, w in enumerate(workflows))
+
+    def update(key, state, kept, fresh, sizes):
+        updates = [w.update(key, state[i], row(kept, i), fresh, sizes) for i, w in enumerate(workflows)]
+        states, trainings = zip(*updates, strict=True)
+        trainings, troubles = zip(*map(counted, trainings), strict=True)
+        names = {name for trouble in troubles for name in trouble}
+        return states, Counted(trainings, {name: sum(t.get(name, 0) for t in troubles) for name in sorted(names)})
+
+    def keep_each(key, params, sizes):
+        kept, trouble = jax.vmap(lambda p: counted(keep(key, p, sizes)))(params)
+        return Counted(kept, {name: count.sum() for name, count in trouble.items()})
+
+    init, step = build_collapse(generator._replace(fit=fit), keep_each, Workflow(memories, update), fresh)
+
+    def init_each(params, sizes):
+        return init(stack([params] * len(workflows)), sizes)
+
+    return Collapse(init_each, step)
+
+
+def advance(run: Run, state: State, num_generations: int) -> tuple[State, tuple[Any, Mapping[str, Array]]]:
+    """Run further generations from a state.
+
+    Generation t draws from `fold_in(key, t)` alone: a trajectory run in pieces is the trajectory run at
+    once, bit for bit. Matrix products keep full precision on every device.
+
+    Returns:
+        The last state; and what `record` gave after each generation, and the counts of trouble, stacked.
+    """
+
+    def body(state, _):
+        step_key = jax.random.fold_in(run.key, state.generation)
+        state, info = run.collapse.step(step_key, state, run.sizes)
+        return state, (run.record(jax.random.fold_in(step_key, RECORD), state, info), info.trouble)
+
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.scan(body, state, length=num_generations)
+
+
+def start(run: Run) -> tuple[State, tuple[Any, Mapping[str, Array]]]:
+    """Set up generation 0, whose model is given, and record it.
+
+    No step led there, so what is recorded of its info is NaN (zero where it is not floating point).
+    """
+    state = run.collapse.init(run.params, run.sizes)
+    _, info = jax.eval_shape(run.collapse.step, run.key, state, run.sizes)
+
+    def missing(leaf):
+        fill = jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0
+        return jnp.full(leaf.shape, fill, leaf.dtype)
+
+    info = jax.tree.map(missing, info)
+    return state, (run.record(jax.random.fold_in(run.key, RECORD), state, info), info.trouble)
+
+
+def run(key: Key[Array, ""], collapse: Collapse, params: Any, sizes: Sizes, record: Record) -> tuple[State, Any]:
+    """Run a whole trajectory, one program.
+
+    Args:
+        key: of the trajectory.
+        collapse: from `build_collapse`.
+        params: the model of generation 0, usually the truth.
+        sizes: of the recursion.
+        record: `record(key, state, info)`, what to keep of a generation.
+
+    Returns:
+        The last state, and the records of generations 0..T, stacked along axis 0. `sweep` counts trouble as well.
+    """
+    whole = Run(key, collapse, params, sizes, record)
+    state, (first, _) = start(whole)
+    state, (rest, _) = advance(whole, state, sizes.num_generations)
+    return state, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)

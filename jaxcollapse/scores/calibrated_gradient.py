@@ -1,0 +1,59 @@
+"""The benefit of a candidate to the transport cost towards a reference [just2023]_."""
+
+from typing import Any
+
+from jaxtyping import Array, Float, Key
+
+from jaxcollapse.base import Measure
+from jaxcollapse.checks import check_numbers
+from jaxcollapse.exchanges import carry_out
+from jaxcollapse.measures import as_measure
+from jaxcollapse.transport.sinkhorn import Potentials, Scalar, sinkhorn
+from jaxcollapse.tree import closure
+
+
+@closure
+class calibrated_gradient:
+    r"""Score the benefit of a candidate's mass to the transport cost towards a reference [just2023]_.
+
+    .. math:: U(x_i) = -\frac{1}{\tau} \Big( f_i - \sum_{j \ne i} a_j f_j \Big/ \sum_{j \ne i} a_j \Big),
+
+    with f the entropic potential of the pool: minus the derivative of the cost as mass moves to candidate i from all
+    others. High brings the pool nearer to the reference.
+
+    Attributes:
+        reference: a measure or points, or `Potentials` of the pool that an exchange found.
+        epsilon: in squared units of the data, the same for all references that are compared, shape [].
+        tau: where on the geodesic from the pool the reference lies, in (0, 1], shape []; potentials towards it are
+            :math:`\tau` times those towards the far end.
+    """
+
+    reference: Measure | Potentials | Float[Array, "m d"]
+    epsilon: Scalar
+    tau: Scalar = 1.0
+
+    def __post_init__(self):
+        check_numbers(1e-6, 1, tau=self.tau)
+
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
+        r = self.reference
+        f = (r if isinstance(r, Potentials) else sinkhorn(pool, as_measure(r), self.epsilon)).f
+        others = pool.weights @ f - pool.weights * f
+        return -(f - others / (pool.weights.sum() - pool.weights)) / self.tau
+
+
+@closure
+class exchanged_gradient:
+    """Score by `calibrated_gradient` towards what an exchange finds anew for each pool.
+
+    Attributes:
+        exchange: whose result is a measure or potentials, with the epsilon and tau of both.
+        silos: stacked, [K, m, d].
+    """
+
+    exchange: Any
+    silos: Measure
+
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
+        found = carry_out(self.exchange, key, pool, self.silos)
+        return calibrated_gradient(found, self.exchange.epsilon, self.exchange.tau)(key, pool)

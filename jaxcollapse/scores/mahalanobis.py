@@ -1,0 +1,43 @@
+"""Distance to a target."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from jaxcollapse.base import Data, Measure, Target
+from jaxcollapse.checks import is_known
+from jaxcollapse.targets import fit_target
+from jaxcollapse.tree import closure
+
+
+@closure
+class distance_score:
+    """The score of `mahalanobis`.
+
+    Attributes:
+        target: u and G.
+    """
+
+    target: Target
+
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
+        return -jnp.sum(((pool.points - self.target.location) @ self.target.factor.T) ** 2, axis=-1)
+
+
+def mahalanobis(
+    reference: Target | Data | Float[Array | np.ndarray, "m d"], ridge: Float[Array | float, ""] = 0.0
+) -> distance_score:
+    r"""Score :math:`U(x) = -(x - u)' Q (x - u) = -\lVert G (x - u) \rVert^2` [qiao2026]_.
+
+    Args:
+        reference: a target (u, G), or data, whose mean and regularised inverse covariance then stand for u and Q.
+        ridge: regularisation of a covariance estimated from data, relative to its mean variance.
+
+    Raises:
+        ValueError: if the covariance is known to be singular.
+    """
+    target = reference if isinstance(reference, Target) else fit_target(reference, ridge)
+    if is_known(target) and not np.isfinite(target.factor).all():
+        dim = target.location.shape[-1]
+        raise ValueError(f"reference: its covariance in {dim} dimensions is singular; give a ridge")
+    return distance_score(target)

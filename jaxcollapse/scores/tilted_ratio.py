@@ -1,0 +1,65 @@
+"""A log-linear density ratio from mean features."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from jaxcollapse.base import Measure
+from jaxcollapse.exchanges.logistic import linear_in
+from jaxcollapse.linalg import newton
+from jaxcollapse.measures import as_moments, share
+from jaxcollapse.tree import closure
+
+
+@closure
+class tilted_ratio:
+    r"""Score by the log ratio, linear in features, that gives the kept candidates their mean over the silos' mixture.
+
+    `feature_means` tells it, once, for every generation. With quadratic features it is right whatever the densities as
+    far as first and second moments go, unlike `moment_ratio`, and blind to everything else.
+
+    Attributes:
+        features: :math:`\phi`, from points [n, d] to [n, f].
+        goal: :math:`E_Q \phi`, shape [f].
+        regularisation: as in `fit_tilt`, shape [].
+    """
+
+    features: Callable[[Float[Array, "n d"]], Float[Array, "n f"]]
+    goal: Float[Array, " f"]
+    regularisation: Float[Array | float, ""] = 1e-3
+
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
+        return fit_tilt(self.features, self.goal, pool, self.regularisation)(pool.points)
+
+
+def fit_tilt(
+    features: Callable[[Float[Array, "n d"]], Float[Array, "n f"]],
+    goal: Float[Array, " f"],
+    pool: Measure,
+    regularisation: Float[Array | float, ""] = 1e-3,
+) -> linear_in:
+    r"""Tilt the pool until its features have a given mean: the log-linear density ratio of [tsuboi2009]_.
+
+    .. math:: \min_\theta \; \log E_P e^{\theta'\phi} - \theta' E_Q \phi + \tfrac{\lambda}{2} \lVert \theta \rVert^2,
+
+    convex, and at its minimum :math:`E_P[\phi e^{\theta'\phi}] / E_P[e^{\theta'\phi}] = E_Q \phi - \lambda \theta`.
+
+    Args:
+        features: :math:`\phi`.
+        goal: :math:`E_Q \phi`.
+        pool: P.
+        regularisation: :math:`\lambda`, which keeps :math:`\theta` finite where no tilt of the pool reaches the goal.
+    """
+    phi, log_p = features(pool.points), jnp.log(share(pool.weights))
+    damping = regularisation * jnp.eye(len(goal), dtype=phi.dtype)
+
+    def objective(u, theta):
+        return jax.nn.logsumexp(u) - theta @ goal + regularisation / 2 * theta @ theta
+
+    def derivatives(u, theta):
+        tilted = as_moments(Measure(phi, jax.nn.softmax(u)))
+        return tilted.mean - goal + regularisation * theta, tilted.covariance + damping
+
+    return linear_in(newton(phi, log_p, jnp.zeros_like(goal), objective, derivatives), features)

@@ -1,0 +1,353 @@
+"""Verifiers: the named ways to select from silos, with what each sends. A new one is a line in `VERIFIERS`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from jaxcollapse import scores, selectors
+from jaxcollapse.base import Measure, Moments, Select, Target
+from jaxcollapse.checks import check_names, check_range, is_known
+from jaxcollapse.exchanges import (
+    barycenter,
+    carry_out,
+    feature_means,
+    federated_sinkhorn,
+    geodesic,
+    message_bytes,
+    moments,
+)
+from jaxcollapse.features import quadratic_features
+from jaxcollapse.measures import as_moments, compact, pooled, uniform_measure
+from jaxcollapse.privacy import noise_needed
+from jaxcollapse.selectors.budget import keep_highest
+from jaxcollapse.silos import as_silos
+from jaxcollapse.sizes import sizes
+from jaxcollapse.targets import fit_target
+from jaxcollapse.transport.sinkhorn import mean_cost
+from jaxcollapse.tree import expand, num_bytes, row
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What verifiers are set by; each uses some.
+
+    Attributes:
+        silo: the one that verifies, where one does; it may be traced.
+        epsilon: regularisation, relative to the mean cost of the real data with themselves.
+        tau: place of Scheme I's references on the geodesic from the pool to a silo.
+        num_support: support points S of the schemes' references.
+        num_rounds: rounds of the schemes; federated Sinkhorn takes four times as many of its own.
+        num_gradients: gradients that the logistic fit asks of each silo in a generation.
+        privacy: loss of privacy (epsilon, delta) of a silo's one message, for `private_tilt`.
+        max_norm: bound on the features of `private_tilt`.
+    """
+
+    silo: Any = 0
+    epsilon: float = 0.02
+    tau: float = 0.5
+    num_support: int = 100
+    num_rounds: int = 8
+    num_gradients: int = 100
+    privacy: tuple[float, float] = (1.0, 1e-5)
+    max_norm: float = 6.0
+
+
+class Problem(NamedTuple):
+    """What a verifier is made from.
+
+    Attributes:
+        key: of what it draws.
+        silos: stacked, [K, m, d].
+        moments: of their union, which parties share.
+        epsilon: in squared units of the data.
+        settings: of the verifier.
+    """
+
+    key: Key[Array, ""]
+    silos: Measure
+    moments: Moments
+    epsilon: Array
+    settings: Settings
+
+    @property
+    def whitening(self) -> Target:
+        """The coordinates in which the union of silos has mean zero and covariance one."""
+        target = fit_target(self.moments)
+        if is_known(target) and not np.isfinite(target.factor).all():
+            dim = target.location.shape[-1]
+            raise ValueError(f"silos: the covariance of their union is singular in {dim} dimensions; use fewer")
+        return target
+
+    @property
+    def features(self) -> quadratic_features:
+        """Whitened by the shared moments."""
+        return quadratic_features(self.whitening)
+
+    @property
+    def one(self) -> Measure:
+        """The silo that verifies; NaN where there is none of that index."""
+        return jax.tree.map(lambda leaf: leaf.at[self.settings.silo].get(mode="fill", fill_value=jnp.nan), self.silos)
+
+    def gradient(self, reference: Measure) -> scores.calibrated_gradient:
+        """Score towards a reference."""
+        return scores.calibrated_gradient(reference, self.epsilon)
+
+    @property
+    def fitted_ratio(self) -> scores.logistic_ratio:
+        """Score by the density ratio that exchanged gradients fit."""
+        return scores.logistic_ratio(self.silos, self.moments, num_rounds=self.settings.num_gradients)
+
+    @property
+    def federated(self) -> federated_sinkhorn:
+        """The exchange of potentials towards the silos' mixture."""
+        return federated_sinkhorn(self.epsilon, num_rounds=4 * self.settings.num_rounds)
+
+    @property
+    def barycenter(self) -> barycenter:
+        """The exchange of Scheme II."""
+        s = self.settings
+        return barycenter(self.moments, self.epsilon, num_support=s.num_support, num_rounds=s.num_rounds)
+
+    @property
+    def geodesic(self) -> geodesic:
+        """The exchange of Scheme I."""
+        s = self.settings
+        return geodesic(self.epsilon, s.tau, num_support=s.num_support, num_rounds=s.num_rounds)
+
+    @property
+    def private_means(self) -> feature_means:
+        """The one private message."""
+        s = self.settings
+        noise = noise_needed(s.privacy[0], 1, s.privacy[1]) * 2 * s.max_norm
+        return feature_means(quadratic_features(self.whitening, s.max_norm), noise)
+
+
+def random(p: Problem) -> Select:
+    """Keep candidates at random."""
+    return selectors.random()
+
+
+def single_silo(p: Problem) -> Select:
+    """Keep what brings the pool nearer to one silo: the biased verifier."""
+    return selectors.top(p.gradient(p.one))
+
+
+def reversed_silo(p: Problem) -> Select:
+    """Keep what takes the pool away from one silo: the negative control."""
+    return selectors.bottom(p.gradient(p.one))
+
+
+def union_of_silos(p: Problem) -> Select:
+    """Keep what brings the pool nearer to all data together: the oracle that privacy rules out."""
+    return selectors.top(p.gradient(pooled(p.silos)))
+
+
+def per_silo(p: Problem) -> Select:
+    """Let every silo score, and keep what serves all of them by a concave function of each one's gain."""
+    return selectors.submodular(jax.vmap(p.gradient)(p.silos))
+
+
+def scheme_i(p: Problem) -> Select:
+    """Serve references on the geodesics from the pool to every silo [qiao2026]_."""
+    return selectors.submodular(jax.vmap(lambda silo: scores.exchanged_gradient(p.geodesic, expand(silo)))(p.silos))
+
+
+def scheme_ii(p: Problem) -> Select:
+    """Keep what brings the pool nearer to the silos' barycenter [qiao2026]_."""
+    return selectors.top(p.gradient(carry_out(p.barycenter, p.key, None, p.silos)))
+
+
+def by_federated_sinkhorn(p: Problem) -> Select:
+    """Keep what brings the pool nearer to the silos' mixture, by potentials that they find together."""
+    return selectors.top(scores.exchanged_gradient(p.federated, p.silos))
+
+
+def moment_ratio(p: Problem) -> Select:
+    """Resample by the density ratio of Gaussian models."""
+    return selectors.soft(scores.moment_ratio(as_moments(p.silos)))
+
+
+def logistic_ratio(p: Problem) -> Select:
+    """Resample by a density ratio that exchanged gradients fit."""
+    return selectors.soft(p.fitted_ratio)
+
+
+def tilt(p: Problem) -> Select:
+    """Resample by the density ratio that gives the kept set the silos' moments, told once."""
+    goal = carry_out(feature_means(p.features), p.key, None, p.silos)
+    return selectors.soft(scores.tilted_ratio(p.features, goal))
+
+
+def private_tilt(p: Problem) -> Select:
+    """Do so with bounded features and noise, so that the one message is private."""
+    goal = carry_out(p.private_means, p.key, None, p.silos)
+    return selectors.soft(scores.tilted_ratio(p.private_means.features, goal, 1e-2))
+
+
+def balanced(p: Problem) -> Select:
+    """Balance nearness to the silos' mixture with moments between the pool's and the silos'."""
+    goal = carry_out(feature_means(p.features), p.key, None, p.silos)
+    return selectors.balanced(scores.exchanged_gradient(p.federated, p.silos), p.features, goal)
+
+
+def center_matching(p: Problem) -> Select:
+    """Match the mean of one silo."""
+    return selectors.center_matching(as_moments(p.one))
+
+
+def covariance_matching(p: Problem) -> Select:
+    """Match the covariance of one silo."""
+    return selectors.covariance_matching(as_moments(p.one))
+
+
+def k_means(p: Problem) -> Select:
+    """Keep representatives of the pool, whatever the silos."""
+    return selectors.k_means()
+
+
+def unbiased_silo(p: Problem) -> Select:
+    """Keep what brings the pool nearer to a silo of one's size dealt from all: the control without bias."""
+    everyone, num_points = pooled(p.silos), p.silos.weights.shape[-1]
+    size = dataclasses.replace(sizes(num_points), num_kept=jnp.sum(p.one.weights > 0))
+    chosen = keep_highest(jax.random.uniform(p.key, everyone.weights.shape), everyone, size).value
+    return selectors.top(p.gradient(compact(everyone._replace(weights=chosen), num_points)))
+
+
+def keep_all(p: Problem) -> Select:
+    """Select nothing away."""
+    return selectors.keep_all()
+
+
+Cost = Callable[[Problem, Measure], int]
+
+
+def _nothing(p: Problem, pool: Measure) -> int:
+    return 0
+
+
+def _scores(p: Problem, pool: Measure) -> int:
+    return num_bytes((pool.points, pool.weights))
+
+
+def _data(p: Problem, pool: Measure) -> int:
+    return num_bytes(row(p.silos.points, 0))
+
+
+def _by(*exchanges: Callable[[Problem, Measure], Any]) -> Cost:
+    return lambda p, pool: sum(message_bytes(exchange(p, pool), pool, row(p.silos, 0)) for exchange in exchanges)
+
+
+class Verifier(NamedTuple):
+    """A named way to select, and the bytes that it exchanges with each silo that takes part.
+
+    Attributes:
+        make: from a problem to a selector.
+        before: bytes before the first generation, besides the moments that set scales for all.
+        each: bytes in a generation.
+        everyone: whether all silos take part, or the verifier's alone.
+    """
+
+    make: Callable[[Problem], Select]
+    before: Cost = _nothing
+    each: Cost = _nothing
+    everyone: bool = True
+
+
+_moments = _by(lambda p, pool: moments())
+_means = _by(lambda p, pool: feature_means(p.features))
+_potentials = _by(lambda p, pool: p.federated)
+
+VERIFIERS = {
+    "random": Verifier(random),
+    "single_silo": Verifier(single_silo, each=_scores, everyone=False),
+    "reversed_silo": Verifier(reversed_silo, each=_scores, everyone=False),
+    "pooled": Verifier(union_of_silos, before=_data),
+    "per_silo": Verifier(per_silo, each=_scores),
+    "scheme_i": Verifier(scheme_i, each=_by(lambda p, pool: p.geodesic)),
+    "scheme_ii": Verifier(scheme_ii, before=_by(lambda p, pool: moments(), lambda p, pool: p.barycenter)),
+    "federated_sinkhorn": Verifier(by_federated_sinkhorn, each=_potentials),
+    "moment_ratio": Verifier(moment_ratio, before=_moments),
+    "logistic_ratio": Verifier(
+        logistic_ratio, before=_moments, each=_by(lambda p, pool: p.fitted_ratio.exchange(pool))
+    ),
+    "tilt": Verifier(tilt, before=_means),
+    "private_tilt": Verifier(private_tilt, before=_by(lambda p, pool: p.private_means)),
+    "balanced": Verifier(balanced, before=_means, each=_potentials),
+    "center_matching": Verifier(center_matching, before=_moments, everyone=False),
+    "covariance_matching": Verifier(covariance_matching, before=_moments, everyone=False),
+    "k_means": Verifier(k_means),
+    "unbiased_silo": Verifier(unbiased_silo),
+    "keep_all": Verifier(keep_all),
+}
+
+
+def verifier(name: str, silos: Any, key: Key[Array, ""] | None = None, **settings: Any) -> Select:
+    """Make a named way to select, from silos.
+
+    Args:
+        name: of `VERIFIERS`.
+        silos: stacked measure [K, m, d], or arrays: one [K, m, d] or a list of [m_k, d].
+        key: of what the verifier draws before the first generation.
+        settings: of `Settings`.
+
+    Raises:
+        ValueError: if the name or a setting is not known or out of range, or a silo is empty or not finite.
+
+    Example:
+        >>> select = verifier("scheme_ii", silos, num_support=50)
+    """
+    check_names("verifier", [name], VERIFIERS)
+    return VERIFIERS[name].make(problem(silos, key, **settings))
+
+
+def problem(silos: Any, key: Key[Array, ""] | None = None, **settings: Any) -> Problem:
+    """Check silos and settings, and compute what parties share."""
+    check_names("setting", settings, [field.name for field in dataclasses.fields(Settings)])
+    chosen, silos = Settings(**settings), as_silos(silos)
+    check_settings(chosen)
+    num_silos = silos.weights.shape[0]
+    if is_known(chosen.silo):
+        check_range("silo", chosen.silo, low=0, high=num_silos - 1)
+    shared = carry_out(moments(), jax.random.key(0), None, silos)
+    epsilon = chosen.epsilon * mean_cost(shared, shared)
+    if is_known(epsilon) and not np.asarray(epsilon) > 0:
+        raise ValueError("silos: all points are equal, which leaves transport without a scale")
+    return Problem(jax.random.key(0) if key is None else key, silos, shared, epsilon, chosen)
+
+
+def check_settings(settings: Any) -> None:
+    """Check the settings of verifiers, or a configuration that has them.
+
+    Raises:
+        ValueError: at the first that is not allowed.
+    """
+    check_range("epsilon", settings.epsilon, low=1e-6)
+    check_range("tau", settings.tau, low=1e-3, high=1 - 1e-3)
+    for name in ("num_support", "num_rounds", "num_gradients"):
+        check_range(name, getattr(settings, name), low=1)
+    loss, delta = settings.privacy
+    check_range("privacy, epsilon", loss, low=1e-6)
+    check_range("privacy, delta", delta, low=1e-15, high=0.5)
+    check_range("max_norm", settings.max_norm, low=1e-6)
+
+
+def verifier_bytes(name: str, silos: Measure, num_candidates: int, **settings: Any) -> tuple[int, int]:
+    """Count the bytes that a verifier exchanges with all silos: before the first generation, and in each.
+
+    Args:
+        name: of `VERIFIERS`.
+        silos: stacked, [K, m, d].
+        num_candidates: N.
+        settings: of `Settings`.
+    """
+    found = VERIFIERS[name]
+    num_silos, _, dim = silos.points.shape
+    pool = uniform_measure(jnp.zeros((num_candidates, dim), silos.points.dtype))
+    p = problem(silos, **settings)
+    taking_part = num_silos if found.everyone else 1
+    return taking_part * found.before(p, pool), taking_part * found.each(p, pool)
