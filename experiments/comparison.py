@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from experiments.common import Settings
-from jaxcollapse import verifiers
 from jaxcollapse.checks import check_budget, check_names, check_range
 from jaxcollapse.verifiers import VERIFIERS, check_settings
+from jaxcollapse.verifiers import Settings as VerifierSettings
 
-SETTINGS = tuple(field.name for field in dataclasses.fields(verifiers.Settings) if field.name != "silo")
+SETTINGS = tuple(field.name for field in dataclasses.fields(VerifierSettings) if field.name != "silo")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Comparison(Settings):
     """Generations after the fit to real data."""
     num_silos: int = 10
     """Silos K."""
-    epsilon: float = 0.02
+    epsilon: float = VerifierSettings.epsilon
     """Regularisation, relative to the mean cost of the real data with themselves."""
-    tau: float = 0.5
+    tau: float = VerifierSettings.tau
     """Place of Scheme I's references on the geodesic from the pool to a silo."""
-    num_support: int = 100
+    num_support: int = VerifierSettings.num_support
     """Support points S of the schemes' references."""
-    num_rounds: int = 8
+    num_rounds: int = VerifierSettings.num_rounds
     """Rounds of the schemes; federated Sinkhorn takes four times as many of its own."""
-    num_gradients: int = 100
+    num_gradients: int = VerifierSettings.num_gradients
     """Gradients that the logistic fit asks of each silo in a generation."""
-    privacy: tuple[float, float] = (1.0, 1e-5)
+    privacy: tuple[float, float] = VerifierSettings.privacy
     """Loss of privacy (epsilon, delta) of a silo's one message for the private tilt."""
-    max_norm: float = 6.0
+    max_norm: float = VerifierSettings.max_norm
     """Bound on the features of the private tilt."""
     num_seeds: int = 6
     """Independent problems and simulations."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from jaxcollapse import selectors
 from jaxcollapse.base import Data, Generator, Measure, Memory, Moments, Record, Select, Sizes, Workflow
@@ -53,8 +54,8 @@ def workflow_of(given: MakeWorkflow | str) -> MakeWorkflow:
     return given
 
 
-def select_of(given: Any, silos: Any) -> Select:
-    """Take a selector, or the name of a verifier to make from silos.
+def select_of(given: Any, silos: Any, key: Key[Array, ""]) -> Select:
+    """Take a selector, or the name of a verifier to make from silos, whose draws are of the key.
 
     Raises:
         ValueError: if it is neither, or silos are missing.
@@ -67,7 +68,7 @@ def select_of(given: Any, silos: Any) -> Select:
         check_names("verifier", [given], VERIFIERS)
         if silos is None:
             raise ValueError(f"select = {given!r}: selects by silos, which must be given")
-        return verifier(given, silos)
+        return verifier(given, silos, key)
     if isinstance(given, type) or not callable(given):
         raise ValueError(f"select = {given!r}: must be a selector, such as top(mahalanobis(target)), or a name")
     return as_pytree(given)
@@ -95,13 +96,28 @@ def start_of(generator: Generator, given: Any) -> tuple[Measure | None, Any]:
     return None, given
 
 
-def data_of(name: str, given: Any) -> Data:
-    """Take points or moments.
+def truth_of(given: Any, start: Any) -> Data:
+    """Take points or moments that models are compared with, or what they start from where none are given.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if it is neither, or of another dimension than the start.
     """
-    return given if isinstance(given, Moments) else measure_of(name, given)
+    if given is None and dim_of(start) is None:
+        raise ValueError(f"truth: must be given where start is the parameters of a model, {type(start).__name__}")
+    if given is None:
+        return start
+    truth = given if isinstance(given, Moments) else measure_of("truth", given)
+    dims = [dim_of(data) for data in (truth, start)]
+    if None not in dims and dims[0] != dims[1]:
+        raise ValueError(f"truth: has {dims[0]} dimensions, and start has {dims[1]}")
+    return truth
+
+
+def dim_of(data: Any) -> int | None:
+    """Count the dimensions of data; of other parameters they are not known."""
+    if isinstance(data, Measure):
+        return data.points.shape[-1]
+    return data.mean.shape[-1] if isinstance(data, Moments) else None
 
 
 def measure_of(name: str, given: Any) -> Measure:

@@ -13,12 +13,12 @@ import xarray as xr
 from jaxcollapse import selectors
 from jaxcollapse.arguments import (
     MakeWorkflow,
-    data_of,
     generator_of,
     grid_of,
     recorder_of,
     select_of,
     start_of,
+    truth_of,
     workflow_of,
 )
 from jaxcollapse.base import Generator, Moments, Run, Select
@@ -35,7 +35,7 @@ from jaxcollapse.theory.mean_field import fresh_moments, kept_moments, limit
 from jaxcollapse.tree import cast, row
 from jaxcollapse.workflows import WORKFLOWS, accumulate_subsample, fresh_mix, fresh_samples
 
-_FIRST = 2**32 - 1  # beyond the generations that a key is folded with
+_FIRST = 2**32 - 1  # beyond the generations and the seeds that a key is folded with
 
 
 def simulate(
@@ -72,7 +72,7 @@ def simulate(
         num_fresh: real samples a generation, drawn from `start`, for `fresh_mix`.
         temperature: of soft selection, in units of the score.
         seeds: how many independent simulations, or their labels.
-        key: seed of everything random.
+        key: seed of everything random. What a named verifier draws from silos is the same for all seeds.
         metrics: names of `METRICS` and `POINT_METRICS`. They see the model's moments where its parameters are moments
             and all metrics take moments, and `num_scored` of its samples otherwise.
         truth: data that models are compared with; `start` by default.
@@ -100,7 +100,7 @@ def simulate(
         raise ValueError(f"num_fresh = {num_fresh}: fresh data are drawn from start, which must be data")
     if num_fresh and make_workflow in WORKFLOWS.values() and make_workflow is not fresh_mix:
         raise ValueError(f"num_fresh = {num_fresh}: of the workflows only fresh_mix takes fresh data")
-    truth = None if truth is None else data_of("truth", truth)
+    truth = truth_of(truth, params if data is None else data)
     rest = {"num_generations": num_generations, "num_fresh": num_fresh, "temperature": temperature}
     grid, axes = grid_of(num_kept, budget, **rest)
     by_moments = generator.takes_moments and make_workflow is not accumulate_subsample
@@ -113,13 +113,13 @@ def simulate(
     def build(seed, num_kept, budget, first, select, grid, data, params, truth) -> Run:
         fresh = fresh_samples(data) if num_fresh else None
         collapse = build_collapse(generator, sample_and_select(generator, select), made, fresh)
-        compared = next(given for given in (truth, data, params) if given is not None)
-        return Run(seed, collapse, first, row(row(grid, num_kept), budget), recorder(compared))
+        return Run(seed, collapse, first, row(row(grid, num_kept), budget), recorder(truth))
 
+    chosen = select_of(select, silos, jax.random.fold_in(jax.random.key(key), _FIRST))
     runs = sweep(
         build,
         axes | {"seed": seeds_axis(seeds, key)},
-        fixed={"select": select_of(select, silos), "grid": grid, "data": data, "params": params, "truth": truth},
+        fixed={"select": chosen, "grid": grid, "data": data, "params": params, "truth": truth},
         prepare=prepare,
         checkpoint=checkpoint,
         progress=progress,
@@ -169,7 +169,7 @@ def predict(
     """
     check_names("argument", others, inspect.signature(simulate).parameters)
     generator, make_workflow = generator_of(generator), workflow_of(workflow)
-    select = select_of(select, silos)
+    select = select_of(select, silos, jax.random.key(0))
     name = next((name for name, member in WORKFLOWS.items() if member is make_workflow), None)
     if not generator.takes_moments or name is None:
         raise ValueError("predict knows no theory of this generator and workflow; THEORIES lists others")
@@ -177,7 +177,7 @@ def predict(
     known = METRICS if isinstance(select, selectors.top) else ("trace_ratio", "mean_error")
     check_names("metric", metrics, known)
     params = as_moments(data) if params is None else params
-    compared = params if truth is None else as_moments(data_of("truth", truth))
+    compared = as_moments(truth_of(truth, params))
     with jax.enable_x64(True):  # noqa: FBT003
         params, compared = cast((params, compared), jnp.float64)
         if isinstance(select, selectors.random | selectors.keep_all):

@@ -81,13 +81,17 @@ def sweep(
         lists what went wrong, in words; each is a Python warning as well.
 
     Raises:
-        ValueError: if an axis does not fit its labels, or the checkpoint is of another sweep.
+        ValueError: if an axis does not fit its labels or has a name that is taken, or the checkpoint is of another
+            sweep.
 
     Example:
         >>> runs = sweep(build, {"budget": [0.1, 0.25], "seed": seeds(8)})
     """
     named = {name: _as_axis(name, axis) for name, axis in axes.items()}
     points, fixed = {name: axis.values for name, axis in named.items()}, dict(fixed or {})
+    clash = sorted(set(named) & {*fixed, "generation", "generations", "program"})
+    if clash:
+        raise ValueError(f"axes: {clash} are taken, by fixed or by the sweep itself")
     num_axes, horizon = len(named), []
     checkpoint = checkpoint and Path(checkpoint)
 

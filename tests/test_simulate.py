@@ -17,6 +17,7 @@ from jaxcollapse.workflows import accumulate, fresh_mix, replace
 
 TRUTH = jc.Moments(np.float32(1), np.zeros(3, np.float32), np.eye(3, dtype=np.float32))
 TARGET = jc.isotropic_target(np.full(3, 0.5, np.float32))
+TRUTH_2D = jc.Moments(np.float32(1), np.zeros(2, np.float32), np.eye(2, dtype=np.float32))
 SELECT = top(mahalanobis(TARGET))
 SMALL = {"num_kept": 20, "num_generations": 2}
 
@@ -92,6 +93,19 @@ def test_silos_are_arrays_of_any_size_and_verifiers_names():
     found = jc.simulate("gaussian", "scheme_ii", "replace", x, silos=silos, budget=0.25, **SMALL)
     assert np.isfinite(found.trace_ratio).all()
     assert (found.trace_ratio.isel(generation=-1) < 1).all()
+
+
+def test_the_key_is_of_what_a_verifier_draws_as_well():
+    silos = points(200).reshape(2, 100, 2)
+    means = [
+        jc.simulate("gaussian", "private_tilt", "replace", TRUTH_2D, silos=silos, key=key, budget=0.25, **SMALL)
+        for key in (0, 0, 1)
+    ]
+    first, again, other = (found.trace_ratio.values for found in means)
+    assert_array_equal(first, again)
+    assert (first[:, 1:] != other[:, 1:]).all()
+    goals = [jc.arguments.select_of("private_tilt", silos, jax.random.key(key)).score.goal for key in (0, 1)]
+    assert (goals[0] != goals[1]).any()
 
 
 def test_a_plain_function_selects():
@@ -250,6 +264,12 @@ def test_a_verifier_of_one_point_is_warned_of():
             "num_fresh = 5: fresh data are drawn from start, which must be data",
         ),
         ({"metrics": ("recal",)}, "metric 'recal' is not known"),
+        (
+            {"generator": gaussian_mixture(2), "start": (1, 2)},
+            "truth: must be given where start is the parameters of a",
+        ),
+        ({"truth": points(9, 3)}, "truth: has 3 dimensions, and start has 2"),
+        ({"truth": TRUTH}, "truth: has 3 dimensions, and start has 2"),
         ({"truth": "held out"}, "truth = 'held out': must be an array [n, d]"),
         ({"select": "pooled", "silos": points()}, "silos: points of shape (60, 2) must be [K, m, d]"),
         ({"select": "pooled", "silos": np.zeros((3, 5, 2))}, "silos: all points are equal"),

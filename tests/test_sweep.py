@@ -343,3 +343,9 @@ def test_the_direct_sampler_and_fresh_data_warn_of_nothing():
         return Run(seed, collapse, TRUTH, sizes(NUM_KEPT, 0.2, 3, num_fresh=4), record)
 
     assert sweep(build, {"seed": seeds(2)}).attrs["warnings"] == []
+
+
+@pytest.mark.parametrize("name", ["generation", "known"])
+def test_an_axis_whose_name_is_taken_is_refused(name):
+    with refuses(f"axes: ['{name}'] are taken, by fixed or by the sweep itself"):
+        sweep(lambda **point: None, {name: [1.0, 2.0]}, fixed={"known": jnp.ones(2)})
