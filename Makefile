@@ -3,18 +3,8 @@
 PYTHON3 ?= python3
 PYTHON ?= .venv/bin/python
 
-EXPERIMENTS := gaussian_collapse power_law finite_n silo_digits \
-	calibrated_gradient geodesic barycenter_convergence proxy_gaussian disclosure \
-	non_gaussian discrete_tails two_dimensional siloed_images silo_geometry generalization_cost overhead
 BIN := .venv/bin
 READY := .venv/.ready
-
-# Compiled programs are kept, so that a second run starts at once. One directory for each type of machine.
-export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
-export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
-# Taking a program from that cache is worth no warning.
-export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup figures paper test lint bench canary clean
@@ -29,29 +19,21 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[test,lint]'
 	@touch $@
 
-# $(call reproduce,PRESET,RESULTS,FIGURES)
-define reproduce
-@set -e; for e in $(EXPERIMENTS); do \
-	$(BIN)/python -m experiments.$$e --preset $(1) --out $(2) --overwrite; \
-done
-@$(BIN)/python -m paper_figures --results $(2) --out $(3)
-@echo "figures are in $(3), results in $(2)"
-endef
-
 figures: $(READY) ## Run every experiment at small scale and draw its figures (the main job)
-	$(call reproduce,quick,results/quick,figures/quick)
+	$(BIN)/jaxcollapse run all --preset quick --out results/quick --figures figures/quick --overwrite
 
-paper: $(READY) ## The same at full scale, into paper_figures/figures
-	$(call reproduce,paper,results/paper,paper_figures/figures)
-	@set -e; for p in splits diffusion tilts unet; do \
-		$(BIN)/python -m experiments.siloed_images --preset $$p --out results/paper/$$p --overwrite; \
-		$(BIN)/python -m paper_figures --results results/paper/$$p --out paper_figures/figures/$$p; \
-	done
+paper: $(READY) ## The same at full scale, and the studies, into paper_figures/figures
+	$(BIN)/jaxcollapse run all studies --preset paper --out results/paper --figures paper_figures/figures --overwrite
 
-# Tests compile more than they compute; the lower level compiles a third faster.
-test: export XLA_FLAGS ?= --xla_backend_optimization_level=1
+# Tests compile more than they compute: these compile in half the time, and programs are kept.
+test: export XLA_FLAGS ?= --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false \
+	--xla_cpu_parallel_codegen_split_count=1
+test: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+test: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
+test: export TF_CPP_MIN_LOG_LEVEL ?= 3
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY) ## Check style, format and types
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.mixture import GaussianMixture
 
-from experiments.non_gaussian import FAMILIES, RIDGE, Config, problems, simulation, two_components
+from jaxcollapse.experiments.non_gaussian import FAMILIES, RIDGE, Config, problems, simulation, two_components
 from jaxcollapse.recursion import run
 from jaxcollapse.targets import published_instance
 

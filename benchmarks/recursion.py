@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.numpy_baseline import recursion
-from experiments.gaussian_collapse import SETTINGS, Config, instances_of, simulation
+from jaxcollapse.experiments.gaussian_collapse import SETTINGS, Config, instances_of, simulation
 from jaxcollapse.gaussian.top import proposals_needed
 from jaxcollapse.recursion import run
 from jaxcollapse.sweep import sweep

@@ -1,1 +1,1 @@
-"""Experiments: one module for each claim. `python -m experiments.NAME --preset smoke|quick|paper --out DIR`."""
+"""Experiments: a module for each claim, and studies, which are experiments in another setting."""

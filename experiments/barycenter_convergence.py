@@ -1,22 +1,21 @@
 """Scheme II round by round: the federated barycenter against a central one and against the Gaussian fixed point."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from experiments.common import Output, Runner, Settings, exact_distance, main
 from jaxcollapse.checks import check_range
 from jaxcollapse.exchanges import barycenter, rounds
+from jaxcollapse.experiments.support.distances import exact_distance
+from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.measures import as_moments, uniform_measure, union
 from jaxcollapse.transport.bures import bures_barycenter, bures_distance
-
-NAME = "barycenter_convergence"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +73,7 @@ def run(config: Config, runner: Runner) -> Output:
         check_range("steps", step, low=1e-3, high=1)
     for epsilon in config.epsilons:
         check_range("epsilons", epsilon, low=1e-6)
+    runner.expect(1)
 
     @jax.jit
     def exchange(silos, support, epsilon, step):
@@ -87,25 +87,17 @@ def run(config: Config, runner: Runner) -> Output:
         distances = jax.vmap(bures_distance, in_axes=(0, None))(found, fixed_point)
         return supports, distances, jnp.sqrt(jnp.trace(fixed_point.covariance))
 
-    rows = []
-    labels = [(s, e, t) for s in range(config.num_seeds) for e in config.epsilons for t in config.steps]
-    for seed, epsilon, step in runner.track("exchanges", labels):
+    axes = {"seed": range(config.num_seeds), "epsilon": list(config.epsilons), "step": list(config.steps)}
+    found, floor = [], {}
+    for seed, epsilon, step in runner.track("exchanges", list(itertools.product(*axes.values()))):
         silos, (start, other) = problem(config, seed)
         arguments = (silos, start, epsilon, step)
         supports, to_gaussian, unit = map(np.asarray, exchange(*map(jnp.float32, arguments)))
         central = central_barycenter(silos, start)
-        floor = exact_distance(central, central_barycenter(silos, other)) / unit
-        for number, support in enumerate(supports):
-            to_central = exact_distance(support, central) / unit
-            rows.append((seed, epsilon, step, number, to_central, to_gaussian[number] / unit, floor))
-    columns = ["seed", "epsilon", "step", "round", "to_central", "to_gaussian", "floor"]
-    table = pd.DataFrame(rows, columns=columns)
-    last = (
-        table[table["round"] == config.num_rounds].groupby(["epsilon", "step"]).mean().drop(columns=["seed", "round"])
-    )
-    arrays = xr.Dataset.from_dataframe(table.set_index(columns[:4]))
-    return Output(arrays, table, {"last_round": last.reset_index().to_dict("records")})
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+        floor[seed] = exact_distance(central, central_barycenter(silos, other)) / unit
+        found.append(([exact_distance(support, central) / unit for support in supports], to_gaussian / unit))
+    axes |= {"oracle": ["to_central", "to_gaussian"], "round": range(config.num_rounds + 1)}
+    distances = xr.DataArray(np.reshape(found, [len(axis) for axis in axes.values()]), axes, list(axes))
+    arrays = distances.to_dataset("oracle").assign(floor=("seed", list(floor.values())))
+    last = arrays.isel(round=-1, drop=True).mean("seed").to_dataframe()
+    return Output(arrays, {"last_round": last.reset_index().to_dict("records")})

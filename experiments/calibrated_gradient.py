@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +13,13 @@ import xarray as xr
 from scipy.optimize import linprog
 from scipy.spatial.distance import cdist
 
-from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.checks import check_range
 from jaxcollapse.exchanges import carry_out, geodesic
+from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.scores import calibrated_gradient
 from jaxcollapse.transport.sinkhorn import mean_cost, sinkhorn
 from jaxcollapse.tree import expand
-
-NAME = "calibrated_gradient"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +76,7 @@ def exact_cost(cost: np.ndarray, source: np.ndarray, target: np.ndarray) -> floa
     return linprog(cost.ravel(), A_eq=constraints, b_eq=masses, method="highs").fun
 
 
-def finite_differences(config: Config, runner: Runner, pool: np.ndarray, silo: np.ndarray) -> pd.DataFrame:
+def finite_differences(config: Config, runner: Runner, pool: np.ndarray, silo: np.ndarray) -> xr.DataArray:
     """Move mass to one candidate from all others and back, and divide the change of the cost."""
     cost = cdist(pool, silo, "sqeuclidean")
     n, m = cost.shape
@@ -88,15 +87,15 @@ def finite_differences(config: Config, runner: Runner, pool: np.ndarray, silo: n
         masses[point] = mass
         return exact_cost(cost, masses, target)
 
-    probed = np.linspace(0, n - 1, config.num_probed).round().astype(int)
-    rows = []
-    for size, point in runner.track("finite differences", [(s, p) for s in config.sizes for p in probed]):
+    axes = {"size": list(config.sizes), "point": np.linspace(0, n - 1, config.num_probed).round().astype(int)}
+    found = []
+    for size, point in runner.track("finite differences", list(itertools.product(*axes.values()))):
         up, down = (cost_with(point, one * (1 + sign * size)) for sign in (1, -1))
-        rows.append((size, point, (up - down) / (2 * size * one)))
-    return pd.DataFrame(rows, columns=["size", "point", "finite_difference"])
+        found.append((up - down) / (2 * size * one))
+    return xr.DataArray(np.reshape(found, (-1, config.num_probed)), axes, list(axes), name="finite_difference")
 
 
-def predictions(config: Config, runner: Runner, pool: np.ndarray, silo: np.ndarray) -> pd.DataFrame:
+def predictions(config: Config, runner: Runner, pool: np.ndarray, silo: np.ndarray) -> xr.Dataset:
     """Score the pool against the silo itself, tau = 1, and against proxies on the geodesic to it."""
     source, target = (uniform_measure(np.float32(points)) for points in (pool, silo))
     support = np.random.default_rng([config.seed, 1]).standard_normal((config.num_support, config.dim)) + 0.5
@@ -111,12 +110,11 @@ def predictions(config: Config, runner: Runner, pool: np.ndarray, silo: np.ndarr
         potentials = sinkhorn(source, reference, epsilon, num_outer=config.num_plans)
         return -calibrated_gradient(potentials, epsilon, tau)(key, source), potentials.error
 
-    frames = []
-    for relative, tau in runner.track("predictions", [(e, t) for e in config.epsilons for t in (1.0, *config.taus)]):
-        predicted, error = gradient(relative * unit, tau)
-        labels = {"epsilon": relative, "tau": tau, "marginal_error": float(error)}
-        frames.append(pd.DataFrame({"point": range(len(pool)), "predicted": np.asarray(predicted)}).assign(**labels))
-    return pd.concat(frames)
+    axes = {"epsilon": list(config.epsilons), "tau": [1.0, *config.taus], "point": range(len(pool))}
+    labels = list(itertools.product(axes["epsilon"], axes["tau"]))
+    found = [gradient(relative * unit, tau) for relative, tau in runner.track("predictions", labels)]
+    predicted, error = (np.array(x).reshape(len(axes["epsilon"]), -1, *x[0].shape) for x in zip(*found, strict=True))
+    return xr.Dataset({"predicted": (list(axes), predicted), "marginal_error": (["epsilon", "tau"], error)}, axes)
 
 
 def run(config: Config, runner: Runner) -> Output:
@@ -127,11 +125,10 @@ def run(config: Config, runner: Runner) -> Output:
         check_range("sizes", size, low=1e-6, high=1)
     for tau in config.taus:
         check_range("taus", tau, low=1e-3, high=1 - 1e-3)
+    runner.expect(2)
     pool, silo = problem(config)
     measured = finite_differences(config, runner, pool, silo)
-    table = predictions(config, runner, pool, silo).merge(measured, on="point")
-    keys = ["epsilon", "tau", "size"]
-    table = table[[*keys, "point", "predicted", "finite_difference", "marginal_error"]]
+    arrays = xr.merge([predictions(config, runner, pool, silo), measured], join="inner")
 
     def fit(cell):
         slope, _ = np.polyfit(cell.finite_difference, cell.predicted, 1)
@@ -141,10 +138,5 @@ def run(config: Config, runner: Runner) -> Output:
             {"slope": slope, "correlation": correlation, "rank": rank, "marginal_error": cell.marginal_error.max()}
         )
 
-    fits = table.groupby(keys)[table.columns[3:].tolist()].apply(fit).reset_index()
-    arrays = xr.Dataset.from_dataframe(table.set_index([*keys, "point"]))
-    return Output(arrays, table, {"fits": fits.to_dict("records")})
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+    fits = arrays.to_dataframe().groupby(["epsilon", "tau", "size"]).apply(fit).reset_index()
+    return Output(arrays, {"fits": fits.to_dict("records")})

@@ -1,24 +1,23 @@
 """What the messages of an exchange give away: attacks on a silo's replies, against the sharpness of the plans."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import xarray as xr
 from scipy.spatial.distance import cdist
 
-from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.checks import check_range
 from jaxcollapse.exchanges import barycenter, carry_out, federated_sinkhorn
 from jaxcollapse.exchanges.interpolant import exposure, interpolate
+from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.privacy import cross_lines, differentiate_partition, invert_interpolant
 from jaxcollapse.transport.sinkhorn import mean_cost
 from jaxcollapse.tree import row
 
-NAME = "disclosure"
 ATTACKS = (
     "fresh draw", "known step", "known step, support as large as the silo", "unknown step, two rounds",
     "federated Sinkhorn, chosen candidates",
@@ -98,12 +97,11 @@ def run(config: Config, runner: Runner) -> Output:
         check_range(name, getattr(config, name), low=1e-3, high=1)
     for epsilon in config.epsilons:
         check_range("epsilons", epsilon, low=1e-5)
+    runner.expect(1)
     attack = jax.jit(lambda *arguments: attacks(config, *arguments))
-    rows = []
-    labels = [
-        (d, seed, relative) for d in config.dims for seed in range(config.num_seeds) for relative in config.epsilons
-    ]
-    for dim, seed, relative in runner.track("attacks", labels):
+    axes = {"dim": list(config.dims), "seed": range(config.num_seeds), "epsilon": list(config.epsilons)}
+    found = []
+    for dim, seed, relative in runner.track("attacks", list(itertools.product(*axes.values()))):
         rng = np.random.default_rng([config.seed, dim, seed])
         silos = rng.standard_normal((2, config.silo_size, dim)) + np.float32([[[0.0]], [[2 / np.sqrt(dim)]]])
         supports, fresh = rng.standard_normal((2, config.silo_size, dim))
@@ -113,13 +111,9 @@ def run(config: Config, runner: Runner) -> Output:
         for name, points in zip(ATTACKS, recovered, strict=True):
             distance = cdist(points, silos[0]).min(axis=1) / spacing
             largest = float(exposed["as large" in name])
-            rows.append((dim, name, relative, seed, np.median(distance), np.mean(distance < 0.1), largest))
-    table = pd.DataFrame(rows, columns=["dim", "attack", "epsilon", "seed", "distance", "share_recovered", "exposure"])
-    keys = ["dim", "attack", "epsilon"]
-    summary = table.groupby(keys, sort=False)[["distance", "share_recovered", "exposure"]].mean().reset_index()
-    arrays = xr.Dataset.from_dataframe(table.set_index([*keys, "seed"]))
-    return Output(arrays, table, {"mean_over_seeds": summary.to_dict("records")})
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+            found.append((np.median(distance), np.mean(distance < 0.1), largest))
+    axes |= {"attack": list(ATTACKS), "quantity": ["distance", "share_recovered", "exposure"]}
+    found = xr.DataArray(np.reshape(found, [len(axis) for axis in axes.values()]), axes, list(axes))
+    arrays = found.to_dataset("quantity")
+    means = arrays.mean("seed").to_dataframe()
+    return Output(arrays, {"mean_over_seeds": means.reset_index().to_dict("records")})

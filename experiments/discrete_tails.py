@@ -17,9 +17,9 @@ import scipy.stats
 import xarray as xr
 from jaxtyping import Array
 
-from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.base import Measure, Run
 from jaxcollapse.checks import check_budget, check_range
+from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.generators import categorical
 from jaxcollapse.memories import buffer_memory
 from jaxcollapse.record import record_side_by_side
@@ -31,7 +31,6 @@ from jaxcollapse.theory import surviving_symbols
 from jaxcollapse.tree import closure
 from jaxcollapse.workflows import WORKFLOWS
 
-NAME = "discrete_tails"
 THEORY = {
     "replace": surviving_symbols.replace,
     "accumulate": surviving_symbols.accumulate,
@@ -126,6 +125,7 @@ def run(config: Config, runner: Runner) -> Output:
     held = scipy.stats.binom.ppf(1e-6, round(config.num_kept / config.budget), truth[seen[-1]].sum())
     # The theory wants n candidates of the silo's.
     check_range("num_kept", config.num_kept, low=2, high=held)
+    runner.expect(1)
 
     recursions = sizes(config.num_kept, (1.0, config.budget), config.num_generations)
     axes = {
@@ -137,11 +137,5 @@ def run(config: Config, runner: Runner) -> Output:
     predicted = {name: prediction(config, truth, known) for name, known in zip(VERIFIERS, seen, strict=True)}
     arrays = along("source", {"simulation": simulated, "theory": along("verifier", predicted)})
 
-    table = arrays.to_dataframe().reset_index()
-    table = table[["workflow", "verifier", "seed", "generation", *RECORDED, "source"]]
     final = arrays.symbols.isel(generation=-1).mean("seed").transpose("source", "workflow", "verifier").to_series()
-    return Output(arrays, table, {"final_mean_symbols": {" / ".join(k): float(v) for k, v in final.items()}})
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+    return Output(arrays, {"final_mean_symbols": {" / ".join(k): float(v) for k, v in final.items()}})

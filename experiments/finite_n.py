@@ -1,18 +1,16 @@
 """How simulation approaches mean field as more samples are kept, and what few samples do without selection."""
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.analysis import standard_error
 from jaxcollapse.base import Moments, Run
 from jaxcollapse.checks import check_fit, check_range
+from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.memories import moments_memory
@@ -29,7 +27,6 @@ from jaxcollapse.theory.mean_field import mean_field
 from jaxcollapse.tree import cast, stack
 from jaxcollapse.workflows import accumulate, replace
 
-NAME = "finite_n"
 RIDGE = 1e-6
 
 
@@ -99,7 +96,7 @@ def expansion(config: Config, runner: Runner) -> xr.Dataset:
 
     def correct(models, instance):
         weights = 1 / jnp.arange(1.0, config.num_generations + 1)
-        return linear_noise(models, weights, instance.target, config.budget).covariance
+        return linear_noise(models, weights, instance.target, jnp.asarray(config.budget)).covariance
 
     found = runner.sweep("mean field", build, {"instance": Axis(config.seeds, instances)})
     models = Moments(*(jnp.asarray(found[name].values) for name in Moments._fields))
@@ -139,42 +136,38 @@ def run(config: Config, runner: Runner) -> Output:
     check_range("num_replicates", config.num_replicates, low=2)
     check_fit(min(config.num_kept), config.dim)
     check_fit(min(config.replace_num_samples), 2)
+    runner.expect(len(config.num_kept) + 2)
     simulated = along("num_kept", {n: selected(config, runner, n) for n in config.num_kept})
     with jax.enable_x64(True):
         arrays = xr.merge([simulated, expansion(config, runner), unselected(config, runner)])
 
-    last, rows = arrays.isel(generation=-1), []
-    for seed, n in itertools.product(config.seeds, config.num_kept):
-        cell = last.sel(instance=seed, num_kept=n)
-        theory = 1 + float(cell.trace_ratio_correction / cell.trace_ratio_mean_field) / n
-        rows.append(("trace over mean field", seed, n, cell.trace_ratio / cell.trace_ratio_mean_field, theory))
-    for n in config.replace_num_samples:
-        theory = replace_log_det(n, config.num_generations, 2)[-1]
-        rows.append(("log determinant", "", n, last.log_det.sel(num_samples=n), theory))
-    rows = [(*labels, values.values.mean(), standard_error(values), theory) for *labels, values, theory in rows]
-    columns = ["quantity", "instance", "num_kept", "simulation", "standard_error", "theory"]
-    table = pd.DataFrame(rows, columns=columns).assign(generation=config.num_generations)
-
-    measured = table[table.quantity == "trace over mean field"]
-    rates = {str(seed): rate(measured[measured.instance == seed]) for seed in config.seeds}
-    return Output(arrays, table, {"rate": rates})
+    last = arrays.isel(generation=-1, drop=True)
+    ratio = (last.trace_ratio / last.trace_ratio_mean_field).transpose("instance", "num_kept", "replicate")
+    linear = 1 + last.trace_ratio_correction / last.trace_ratio_mean_field / last.num_kept
+    closed_form = [replace_log_det(n, config.num_generations, 2)[-1] for n in config.replace_num_samples]
+    arrays = arrays.assign(
+        final_ratio=ratio.mean("replicate"),
+        final_ratio_error=ratio.reduce(standard_error, "replicate"),
+        final_ratio_theory=linear,
+        final_log_det=last.log_det.mean("unselected_replicate"),
+        final_log_det_error=last.log_det.reduce(standard_error, "unselected_replicate"),
+        final_log_det_theory=("num_samples", closed_form),
+    )
+    return Output(arrays, {"rate": {str(seed): rate(arrays.sel(instance=seed)) for seed in config.seeds}})
 
 
-def rate(rows: pd.DataFrame) -> dict[str, float]:
+def rate(arrays: xr.Dataset) -> dict[str, float]:
     """Fit ratio - 1 = c n^exponent by weighted least squares in the logarithms, where the excess is significant."""
-    excess = rows.simulation - 1
-    known = excess > 3 * rows.standard_error
+    n, excess, error = (arrays[name].values for name in ("num_kept", "final_ratio", "final_ratio_error"))
+    excess = excess - 1
+    known = excess > 3 * error
     if known.sum() < 2:
         return {"exponent": float("nan"), "standard_error": float("nan")}
-    x, y = np.log(rows.num_kept[known]), np.log(excess[known])
-    weight = (excess / rows.standard_error)[known] ** 2
+    x, y = np.log(n[known]), np.log(excess[known])
+    weight = (excess / error)[known] ** 2
     centred = x - np.average(x, weights=weight)
     information = np.sum(weight * centred**2)
     return {
         "exponent": float(np.sum(weight * centred * y) / information),
         "standard_error": float(information**-0.5),
     }
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)

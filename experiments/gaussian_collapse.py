@@ -7,12 +7,11 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.base import Run
 from jaxcollapse.checks import check_fit, check_range
+from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.memories import buffer_memory, moments_memory
@@ -29,7 +28,6 @@ from jaxcollapse.theory.mean_field import kept_moments, limit
 from jaxcollapse.tree import cast, stack
 from jaxcollapse.workflows import WORKFLOWS
 
-NAME = "gaussian_collapse"
 RIDGE = 1e-6
 SAMPLED = ("replace", "accumulate", "accumulate_subsample")
 RECORDED = ("trace_ratio", "mean_error", "target_distance", "bures_w2")
@@ -123,6 +121,7 @@ def instances_of(config: Config, dtype) -> Axis:
 
 def run(config: Config, runner: Runner) -> Output:
     """Simulate the six settings and compute their theory."""
+    runner.expect(3)
     check_range("num_generations", config.num_generations, low=1)
     check_fit(config.num_kept, config.dim)
     sizes(config.num_kept, config.budget)
@@ -145,16 +144,4 @@ def run(config: Config, runner: Runner) -> Output:
         setting: {source: float(final.sel(setting=setting, source=source)) for source in ("simulation", "theory")}
         for setting in SETTINGS
     }
-    return Output(arrays, table(arrays, config), {"final_mean_trace_ratio": summary})
-
-
-def table(arrays: xr.Dataset, config: Config) -> pd.DataFrame:
-    """Lay the arrays out as one row for each setting, seed, generation and source."""
-    rows = arrays.to_dataframe().reset_index()
-    rows = rows.assign(num_kept=config.num_kept, budget=config.budget, dim=config.dim)
-    columns = ["setting", "num_kept", "budget", "dim", "seed", "generation"]
-    return rows[[*columns, *RECORDED, "source"]]
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+    return Output(arrays, {"final_mean_trace_ratio": summary})

@@ -10,7 +10,7 @@ Lipschitz constant times the distance, both between images as the classifiers se
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,13 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from experiments.common import Output, Runner, main
-from experiments.image_silos import (
+from jaxcollapse.analysis import seed_interval
+from jaxcollapse.base import Measure, Record
+from jaxcollapse.checks import check_range
+from jaxcollapse.classifier import Classifier, accuracy, fit_classifier, log_probabilities, risk
+from jaxcollapse.experiments.support.comparison import Verifiers
+from jaxcollapse.experiments.support.image_silos import (
+    SPACES,
     SPLITS,
     ImageComparison,
     Images,
@@ -31,17 +36,12 @@ from experiments.image_silos import (
     starts,
     warnings,
 )
-from jaxcollapse.analysis import seed_interval
-from jaxcollapse.base import Measure, Record
-from jaxcollapse.checks import check_range
-from jaxcollapse.classifier import Classifier, accuracy, fit_classifier, log_probabilities, risk
+from jaxcollapse.experiments.support.runner import Output, Runner
 from jaxcollapse.measures import as_moments, uniform_measure
 from jaxcollapse.metrics import frechet, sliced_w
 from jaxcollapse.sweep import along, seeds
 from jaxcollapse.transport.sinkhorn import mean_cost, sinkhorn, transport_cost
 
-NAME = "generalization_cost"
-RECORDED = ("risk", "kept_risk", "accuracy", "slope", "sliced_w", "entropic_w", "frechet")
 PREDICTORS = ("sliced_w", "entropic_w", "frechet")
 
 
@@ -49,11 +49,11 @@ PREDICTORS = ("sliced_w", "entropic_w", "frechet")
 class Config(ImageComparison):
     """Risk on real images of classifiers trained on what was kept, against its distance to them."""
 
-    split: str = "ExDir(1, 0.1)"
+    split: Literal[tuple(SPLITS)] = "ExDir(1, 0.1)"
     """How images are divided among silos."""
-    generator: str = "gaussian_mixture"
+    generator: Literal[tuple(SPACES)] = "gaussian_mixture"
     """Generator."""
-    verifiers: tuple[str, ...] = (
+    verifiers: Verifiers = (
         "random", "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "tilt", "pooled", "center_matching",
     )  # fmt: skip
     """Ways to select."""
@@ -69,7 +69,7 @@ PRESETS = {
         "num_components": 8, "num_gaussians": 4, "num_classifier_steps": 50, "num_projections": 5, "num_seeds": 2,
     },
     "quick": {
-        "verifiers": ("random", "single_silo", "scheme_ii", "tilt"), "num_kept": 400, "num_generations": 5,
+        "verifiers": ("random", "single_silo", "tilt"), "num_kept": 400, "num_generations": 5,
         "num_components": 16, "num_gaussians": 10, "num_support": 50, "num_rounds": 5, "num_classifier_steps": 300,
         "num_projections": 50, "num_seeds": 2,
     },
@@ -131,21 +131,19 @@ def run(config: Config, runner: Runner) -> Output:
     check_images(config, [config.split], [config.generator])
     check_range("num_classifier_steps", config.num_classifier_steps, low=1)
     check_range("num_projections", config.num_projections, low=1)
+    runner.expect(3 + len(config.verifiers))
     images, labels, labeller_accuracy = problem(config, runner)
     runner.warnings += warnings(labeller_accuracy)
     silos, record = deal(config, [SPLITS[config.split]], images, labels), partial(record_cost, config)
     axes = {"seed": starts(config, runner, "first", images, config.generator, silos)}
     runs = {
-        name: simulate(config, runner, name, images, config.generator, name, record, axes, chunk_size=1)
-        for name in config.verifiers
+        name: simulate(config, runner, name, images, config.generator, name, record, axes) for name in config.verifiers
     }
     arrays = along("verifier", runs).isel(generation=slice(1, None))
-    table = arrays.to_dataframe().reset_index()[["verifier", "seed", "generation", *RECORDED]]
     key = seeds(1, config.seed).values[0]
     real = runner.once("real images", partial(assess, config), images, key, images.train)
-    real = {"verifier": "real images", "seed": 0, "generation": 0} | {name: float(x) for name, x in real.items()}
-    summary = {"labeller_accuracy": labeller_accuracy, "real_images": real, **judge(table)}
-    return Output(arrays, pd.concat([table, pd.DataFrame([real])], ignore_index=True), summary)
+    judged = judge(arrays.to_dataframe().reset_index())
+    return Output(arrays, {"labeller_accuracy": labeller_accuracy, "real_images": real, **judged})
 
 
 def judge(table: pd.DataFrame) -> dict[str, float]:
@@ -160,7 +158,3 @@ def judge(table: pd.DataFrame) -> dict[str, float]:
         "largest_share_of_bound": (table.excess / (table.slope * table.entropic_w)).max(),
         "mean_steepest_loss": table.slope.mean(),
     }
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)

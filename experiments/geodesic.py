@@ -1,21 +1,20 @@
 """Scheme I on its geodesic: distances to both ends, round by round, and potentials that scale with tau."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Runner, Settings, exact_distance, main
 from jaxcollapse.checks import check_range
 from jaxcollapse.exchanges import geodesic, rounds
+from jaxcollapse.experiments.support.distances import exact_distance
+from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.transport.sinkhorn import mean_cost, sinkhorn
 from jaxcollapse.tree import expand
-
-NAME = "geodesic"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +57,7 @@ def run(config: Config, runner: Runner) -> Output:
     check_range("epsilon", config.epsilon, low=1e-6)
     for tau in config.taus:
         check_range("taus", tau, low=1e-3, high=1 - 1e-3)
+    runner.expect(1)
 
     @jax.jit
     def exchange(pool, silo, support, tau):
@@ -68,24 +68,16 @@ def run(config: Config, runner: Runner) -> Output:
         near, far = (sinkhorn(pool, end, epsilon) for end in (uniform_measure(supports[-1]), silo))
         return jnp.concatenate([support[None], supports]), near.f - near.f.mean(), far.f - far.f.mean()
 
-    labels = [(seed, tau) for seed in range(config.num_seeds) for tau in config.taus]
-    distances, scaling = [], []
-    for seed, tau in runner.track("exchanges", labels):
+    axes = {"seed": range(config.num_seeds), "tau": list(config.taus), "round": range(config.num_rounds + 1)}
+    names = ("to_pool", "to_silo", "excess", "potential_slope", "potential_correlation")
+    found = []
+    for seed, tau in runner.track("exchanges", list(itertools.product(axes["seed"], axes["tau"]))):
         pool, silo, start = problem(config, seed)
         supports, near, far = map(np.asarray, exchange(*map(jnp.float32, (pool, silo, start)), jnp.float32(tau)))
-        whole = exact_distance(pool, silo)
-        for number, support in enumerate(supports):
-            before, after = exact_distance(pool, support), exact_distance(support, silo)
-            distances.append((seed, tau, number, before / whole, after / whole, (before + after) / whole - 1))
-        scaling.append((seed, tau, near @ far / (far @ far), np.corrcoef(near, far)[0, 1]))
-    columns = ["seed", "tau", "round", "to_pool", "to_silo", "excess"]
-    table = pd.DataFrame(distances, columns=columns)
-    potentials = pd.DataFrame(scaling, columns=["seed", "tau", "potential_slope", "potential_correlation"])
-    table = table.merge(potentials, on=["seed", "tau"])
-    last = table[table["round"] == config.num_rounds].groupby("tau").mean().drop(columns=["seed", "round"])
-    arrays = xr.Dataset.from_dataframe(table.set_index(["seed", "tau", "round"]))
-    return Output(arrays, table, {"last_round": last.reset_index().to_dict("records")})
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+        to_ends = np.array([[exact_distance(support, end) for support in supports] for end in (pool, silo)])
+        before, after = to_ends / exact_distance(pool, silo)
+        found.append((before, after, before + after - 1, near @ far / (far @ far), np.corrcoef(near, far)[0, 1]))
+    columns = [np.array(x).reshape(config.num_seeds, -1, *np.shape(x[0])) for x in zip(*found, strict=True)]
+    arrays = xr.Dataset({name: (list(axes)[: x.ndim], x) for name, x in zip(names, columns, strict=True)}, axes)
+    last = arrays.isel(round=-1, drop=True).mean("seed").to_dataframe()
+    return Output(arrays, {"last_round": last.reset_index().to_dict("records")})

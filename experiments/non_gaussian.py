@@ -2,17 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.analysis import log_spaced
 from jaxcollapse.base import Generator, Moments, Run
 from jaxcollapse.checks import check_fit, check_names, check_range
+from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.generators.gaussian import gaussian
 from jaxcollapse.generators.gaussian_mixture import Mixture, gaussian_mixture, mixture_moments
 from jaxcollapse.generators.laplace import Laplace, laplace, laplace_moments
@@ -31,7 +31,6 @@ from jaxcollapse.theory.mean_field import kept_moments, limit
 from jaxcollapse.tree import cast, stack
 from jaxcollapse.workflows import WORKFLOWS
 
-NAME = "non_gaussian"
 RIDGE = 1e-6
 RECURSIONS = ("replace", "accumulate")
 SETTINGS = tuple(w + suffix for w in RECURSIONS for suffix in ("", "+select"))
@@ -90,7 +89,7 @@ FAMILIES = {
 class Config(Settings):
     """Families of generators in four settings, on problem instances drawn by the published recipe [qiao2026]."""
 
-    families: tuple[str, ...] = tuple(FAMILIES)
+    families: tuple[Literal[tuple(FAMILIES)], ...] = tuple(FAMILIES)
     """Families of generators."""
     num_kept: tuple[int, ...] = (100, 300, 500)
     """Samples n kept in each generation."""
@@ -124,6 +123,8 @@ PRESETS = {
         "num_kept": (100,),
         "num_generations": 40,
         "seeds": (0, 1, 2, 3),
+        "num_samples": 512,
+        "num_projections": 20,
     },
     "paper": {},
 }
@@ -161,7 +162,7 @@ def evaluate(config: Config, family: Family):
         model_key, truth_key, metric_key = jax.random.split(key, 3)
         pair = ((model_key, params), (truth_key, truth))
         samples = [uniform_measure(family.generator.sample(k, p, config.num_samples)) for k, p in pair]
-        spread, start = (dispersion(key, family.moments(p), None) for _, p in pair)
+        spread, start = (dispersion(key, family.moments(p), family.moments(truth)) for _, p in pair)
         weights = family.components(params)
         entropy = -jnp.sum(weights * jnp.log(jnp.where(weights > 0, weights, 1)))
         return {
@@ -182,7 +183,7 @@ def mean_field(config: Config, runner: Runner, name: str) -> xr.DataArray:
     def build(seed) -> Run:
         key, params, target = seed
         collapse = side_by_side(gaussian(RIDGE), kept_moments(target), workflows)
-        record = record_side_by_side(lambda key, state, info: {"spread": dispersion(key, state.params, None)})
+        record = record_side_by_side(lambda key, state, info: {"spread": dispersion(key, state.params, state.params)})
         return Run(key, collapse, FAMILIES[name].moments(params), recursion, record)
 
     axes = {"seed": problems(config, FAMILIES[name], float)}
@@ -197,7 +198,6 @@ def cell(config: Config, runner: Runner, name: str, num_kept: int, exact: xr.Dat
     axis = problems(config, family, jnp.float32)
     keys, truths, _ = axis.values
 
-    @jax.jit
     @jax.vmap
     def metrics(key, models, truth):
         each = jax.vmap(evaluate(config, family), in_axes=(None, 0, None))
@@ -209,9 +209,11 @@ def cell(config: Config, runner: Runner, name: str, num_kept: int, exact: xr.Dat
     settings = {}
     for suffix, expected in theory.items():
         build = simulation(config, family.generator, num_kept, selected=suffix == "+select")
-        found = runner.sweep(f"{name}, n = {num_kept}{suffix}", build, {"seed": axis}).isel(generation=generations)
+        label = f"{name}, n = {num_kept}{suffix}"
+        found = runner.sweep(label, build, {"seed": axis}).isel(generation=generations)
         models = type(truths)(*(jnp.asarray(found[field].values) for field in truths._fields))
-        measured = {metric: (dims, np.asarray(x)) for metric, x in metrics(keys, models, truths).items()}
+        measured = runner.once(f"{label}, metrics", metrics, keys, models, truths)
+        measured = {metric: (dims, np.asarray(x)) for metric, x in measured.items()}
         measured["dispersion_theory"] = expected.isel(generation=generations)
         arrays = xr.Dataset(measured, dict(zip(dims, coords, strict=True)))
         settings |= {w + suffix: arrays.sel(workflow=w, drop=True) for w in RECURSIONS}
@@ -228,6 +230,7 @@ def run(config: Config, runner: Runner) -> Output:
     for num_kept in config.num_kept:
         check_fit(num_kept, config.dim)
         sizes(num_kept, config.budget)
+    runner.expect(len(config.families) * (1 + 4 * len(config.num_kept)))
     families = {}
     for name in config.families:
         with jax.enable_x64(True):
@@ -237,14 +240,6 @@ def run(config: Config, runner: Runner) -> Output:
     mixtures = [f for f in config.families if "gmm" in f]
     for metric in ("min_component_weight", "component_entropy"):
         arrays[metric] = arrays[metric].where(arrays.family.isin(mixtures))
-    rows = arrays.to_dataframe().reset_index().assign(budget=config.budget)
-    labels = ["family", "setting", "num_kept", "budget", "seed", "generation"]
-    measured = ["dispersion_ratio", "sliced_w", "min_component_weight", "component_entropy"]
-    final = rows[rows.generation == config.num_generations]
+    final = arrays.dispersion_ratio.isel(generation=-1).to_dataframe()
     ratios = final.groupby(["family", "num_kept", "setting"], sort=False).dispersion_ratio
-    summary = ratios.agg(["mean", "sem"]).reset_index().to_dict("records")
-    return Output(arrays, rows[[*labels, *measured, "dispersion_theory"]], {"final_dispersion_ratio": summary})
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+    return Output(arrays, {"final_dispersion_ratio": ratios.agg(["mean", "sem"]).reset_index().to_dict("records")})

@@ -4,23 +4,21 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import xarray as xr
 
-from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.base import Measure
 from jaxcollapse.checks import check_names, check_range
 from jaxcollapse.exchanges import barycenter, carry_out, federated_sinkhorn, geodesic
+from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.transport.sinkhorn import sinkhorn, soft_c_transform
 from jaxcollapse.tree import expand
 
-NAME = "overhead"
 AXES = ("candidates", "reference", "silos", "rounds")
 OPERATIONS = ("potentials", "c-transform", "scheme_i", "scheme_ii", "federated_sinkhorn")
 
@@ -29,7 +27,7 @@ OPERATIONS = ("potentials", "c-transform", "scheme_i", "scheme_ii", "federated_s
 class Config(Settings):
     """Seconds and bytes of one call, and the exponents of their growth along each axis."""
 
-    operations: tuple[str, ...] = OPERATIONS
+    operations: tuple[Literal[OPERATIONS], ...] = OPERATIONS
     """What is timed."""
     candidates: int = 4000
     """Candidates N where they do not vary."""
@@ -124,6 +122,7 @@ def run(config: Config, runner: Runner) -> Output:
     base = {axis: getattr(config, axis) for axis in AXES}
     for axis, size in base.items():
         check_range(axis, size, low=1)
+    runner.expect(2)
     labels = [(name, axis, f) for name in config.operations for axis in calls(config)[name][1] for f in config.factors]
     programs = {}
     for name, axis, factor in runner.track("compiling", labels):
@@ -141,24 +140,14 @@ def run(config: Config, runner: Runner) -> Output:
         times[label].append(time.perf_counter() - started)
 
     rows = [
-        (
-            *label,
-            label[2] * base[label[1]],
-            statistics.median(times[label]),
-            program.memory_analysis().temp_size_in_bytes,
-        )
+        (*label, statistics.median(times[label]), program.memory_analysis().temp_size_in_bytes)
         for label, (program, _) in programs.items()
     ]
-    table = pd.DataFrame(rows, columns=["operation", "axis", "factor", "size", "seconds", "bytes"])
+    table = pd.DataFrame(rows, columns=["operation", "axis", "factor", "seconds", "bytes"])
+    arrays = table.set_index(["operation", "axis", "factor"]).to_xarray()
+    arrays = arrays.reindex(operation=list(config.operations), axis=list(AXES), factor=list(config.factors))
+    arrays["size"] = (("axis", "factor"), np.outer(list(base.values()), config.factors))
 
-    def exponents(cell):
-        x = np.log(cell["size"])
-        return pd.Series({q: np.polyfit(x, np.log(cell[q]), 1)[0] for q in ("seconds", "bytes")})
-
-    fits = table.groupby(["operation", "axis"], sort=False)[["size", "seconds", "bytes"]].apply(exponents).reset_index()
-    arrays = xr.Dataset.from_dataframe(table.set_index(["operation", "axis", "factor"]))
-    return Output(arrays, table, {"exponents": fits.to_dict("records")})
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+    logs = np.log(arrays[["seconds", "bytes"]]).assign_coords(factor=np.log(arrays.factor))
+    fits = logs.map(lambda y: y.polyfit("factor", 1).polyfit_coefficients.sel(degree=1, drop=True))
+    return Output(arrays, {"exponents": fits.to_dataframe().dropna().reset_index().to_dict("records")})

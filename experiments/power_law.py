@@ -1,18 +1,16 @@
 """The exponent map: how fast the trace decays under accumulate, beside the theory's power law."""
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Runner, Settings, main
 from jaxcollapse.analysis import local_slopes, log_spaced, seed_interval
 from jaxcollapse.base import Moments, Run, Target
 from jaxcollapse.checks import check_fit, check_range
+from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.memories import moments_memory
@@ -27,8 +25,8 @@ from jaxcollapse.theory.mean_field import mean_field
 from jaxcollapse.tree import cast, stack
 from jaxcollapse.workflows import accumulate
 
-NAME = "power_law"
 TARGETS = ("centred", "offset")
+DRAWN = ("slope", "slope_low", "slope_high", "slope_mean_field", "psi", "psi_finite")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Config(Settings):
 
 PRESETS = {
     "smoke": {"dims": (2, 5), "budgets": (0.1, 0.5), "num_kept": 40, "num_generations": 200, "num_seeds": 2},
-    "quick": {"dims": (2, 10), "num_kept": 100, "num_seeds": 3, "num_generations": 1_000},
+    "quick": {"dims": (2, 10), "budgets": (0.05, 0.5), "num_kept": 100, "num_seeds": 3, "num_generations": 1_000},
     "paper": {},
 }
 
@@ -89,44 +87,36 @@ def simulate(config: Config, runner: Runner, dim: int, *, exact: bool) -> xr.Dat
     return found.sel(generation=log_spaced(config.num_generations, per_decade=20))
 
 
+def slopes(traces: xr.DataArray) -> xr.DataArray:
+    """Fit the decay of traces over half decades of generations, about the centre of each."""
+    traces = traces.transpose(..., "generation")
+    centres, found = local_slopes(traces, traces.generation)
+    return xr.DataArray(-found, {"centre": centres.round().astype(int)}, [*traces.dims[:-1], "centre"])
+
+
 def run(config: Config, runner: Runner) -> Output:
     """Map the exponents, and thin trajectories to a logarithmic grid of generations."""
     check_range("num_generations", config.num_generations, low=10)
     check_range("num_seeds", config.num_seeds, low=1)
     check_range("condition", config.condition, low=1)
     check_fit(config.num_kept, max(config.dims))
+    runner.expect(2 * len(config.dims))
     simulated = along("dim", {dim: simulate(config, runner, dim, exact=False) for dim in config.dims})
     with jax.enable_x64(True):
         exact = along("dim", {dim: simulate(config, runner, dim, exact=True).isel(seed=0) for dim in config.dims})
     arrays = simulated.merge(exact.rename({name: f"{name}_mean_field" for name in exact}))
 
-    rows = []
-    for target, dim, budget in itertools.product(TARGETS, config.dims, config.budgets):
-        cell = arrays.sel(target=target, dim=dim, budget=budget)
-        centre, slopes = local_slopes(cell.trace_ratio.transpose("seed", "generation"), cell.generation)
-        _, exact_slopes = local_slopes(cell.trace_ratio_mean_field, cell.generation)
-        interval = seed_interval(-slopes)
-        row = {
-            "target": target,
-            "dim": dim,
-            "budget": budget,
-            "num_kept": config.num_kept,
-            "psi": psi(dim, budget),
-            "psi_finite": psi_finite(dim, budget, config.num_kept),
-            "generation": centre.round().astype(int),
-            "slope": interval.mean,
-            "slope_low": interval.low,
-            "slope_high": interval.high,
-            "slope_mean_field": -exact_slopes,
-        }
-        rows.append(pd.DataFrame(row))
-    final = pd.concat([cell_rows.tail(1) for cell_rows in rows])
-    inside = {}
+    each = slopes(arrays.trace_ratio).transpose("seed", ...)
+    interval = zip(("slope", "slope_low", "slope_high"), seed_interval(each), strict=True)
+    cells = [[(psi(d, b), psi_finite(d, b, config.num_kept)) for b in config.budgets] for d in config.dims]
+    arrays = arrays.assign_coords(centre=each.centre).assign(
+        **{name: (each.dims[1:], values) for name, values in interval},
+        slope_mean_field=slopes(arrays.trace_ratio_mean_field),
+        psi=(("dim", "budget"), np.array(cells)[..., 0]),
+        psi_finite=(("dim", "budget"), np.array(cells)[..., 1]),
+    )
+    final, inside = arrays[list(DRAWN)].isel(centre=-1), {}
     for theory in ("psi", "psi_finite", "slope_mean_field"):
         hits = (final.slope_low <= final[theory]) & (final[theory] <= final.slope_high)
-        inside[f"{theory}_inside_interval"] = f"{int(hits.sum())} of {len(final)}"
-    return Output(arrays, pd.concat(rows), inside | {"final": final.to_dict("records")})
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+        inside[f"{theory}_inside_interval"] = f"{int(hits.sum())} of {hits.size}"
+    return Output(arrays, inside | {"final": final.to_dataframe().reset_index().to_dict("records")})

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import xarray as xr
 
-from experiments.common import Output, Runner, main
-from experiments.comparison import Comparison, check_comparison, settings
 from jaxcollapse.base import Measure, Run
 from jaxcollapse.checks import check_fit
+from jaxcollapse.experiments.support.comparison import Comparison, Verifiers, check_comparison, settings
+from jaxcollapse.experiments.support.runner import Output, Runner
 from jaxcollapse.generators import gaussian
 from jaxcollapse.measures import as_moments, uniform_measure, union
 from jaxcollapse.memories import moments_memory
@@ -22,7 +22,6 @@ from jaxcollapse.tree import row
 from jaxcollapse.verifiers import VERIFIERS, verifier, verifier_bytes
 from jaxcollapse.workflows import accumulate
 
-NAME = "proxy_gaussian"
 RECORDED = ("trace_ratio", "mean_error", "bures_w2")
 
 
@@ -30,7 +29,7 @@ RECORDED = ("trace_ratio", "mean_error", "bures_w2")
 class Config(Comparison):
     """What a verifier is shown, and how it selects, under accumulate."""
 
-    verifiers: tuple[str, ...] = tuple(name for name in VERIFIERS if name not in ("unbiased_silo", "keep_all"))
+    verifiers: Verifiers = tuple(v for v in VERIFIERS if v not in ("unbiased_silo", "keep_all"))
     """Ways to select."""
     num_generations: int = 30
     """Generations after the fit to real data."""
@@ -55,7 +54,7 @@ PRESETS = {
         "num_seeds": 2,
     },
     "quick": {
-        "verifiers": ("random", "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "tilt"),
+        "verifiers": ("random", "single_silo", "scheme_ii", "federated_sinkhorn", "tilt"),
         "num_kept": 80,
         "num_generations": 12,
         "silo_size": 60,
@@ -106,14 +105,8 @@ def run(config: Config, runner: Runner) -> Output:
     check_comparison(config)
     check_fit(config.num_kept, config.dim)
     check_fit(config.silo_size, config.dim)
+    runner.expect(len(config.verifiers))
     silos = problem(config)
     arrays = along("verifier", {name: simulate(config, runner, silos, name) for name in config.verifiers})
-    table = arrays.to_dataframe().reset_index()[["verifier", "seed", "generation", *RECORDED, "bytes"]]
-    table = table.astype({"bytes": int})
-    last = table[table.generation == config.num_generations].drop(columns=["seed", "generation"])
-    summary = last.groupby("verifier", sort=False).mean().reset_index()
-    return Output(arrays, table, {"last_generation": summary.to_dict("records")})
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+    last = arrays.isel(generation=-1, drop=True).mean("seed").to_dataframe()
+    return Output(arrays, {"last_generation": last.reset_index().to_dict("records")})

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from experiments.common import Output, Runner, Settings, main
 from jaxcollapse import silos
 from jaxcollapse.base import Measure, Moments, Record, Run, Sizes, Target
 from jaxcollapse.checks import check_budget, check_fit, check_range
 from jaxcollapse.data.digits import load_digits
 from jaxcollapse.data.features import fit_pca, project
+from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.generators import gaussian
 from jaxcollapse.measures import as_moments, pooled, uniform_measure
 from jaxcollapse.memories import buffer_memory, moments_memory
@@ -30,7 +30,6 @@ from jaxcollapse.theory.mean_field import fresh_moments, kept_moments, limit
 from jaxcollapse.tree import cast, row, stack
 from jaxcollapse.workflows import WORKFLOWS
 
-NAME = "silo_digits"
 SPLITS = {
     "ExDir(1, 0.1)": {"how": "exdir", "classes_per_silo": 1, "alpha": 0.1},
     "Dirichlet(0.1)": {"how": "dirichlet", "alpha": 0.1},
@@ -144,6 +143,7 @@ def run(config: Config, runner: Runner) -> Output:
     check_range("shrinkage", config.shrinkage, low=1e-6)
     check_budget(config.budget)
     check_fit(config.num_kept, config.num_components)
+    runner.expect(3)
     real, targets = problem(config)
     truth = as_moments(real)
     recorded = (*RECORDED, "target_distance")
@@ -167,12 +167,6 @@ def run(config: Config, runner: Runner) -> Output:
     simulated, theory = with_random(selected, random), with_random(exact, without_verifier(config, truth))
     arrays = along("source", {"simulation": simulated, "theory": theory})
 
-    table = arrays.to_dataframe(["source", "split", "verifier", "seed", "generation", "workflow"]).reset_index()
-    table = table[["workflow", "split", "verifier", "seed", "generation", *recorded, "source"]]
     final = arrays.trace_ratio.isel(generation=-1).mean("seed")
     final = final.transpose("source", "workflow", "split", "verifier").to_series()
-    return Output(arrays, table, {"final_mean_trace_ratio": {" / ".join(k): float(v) for k, v in final.items()}})
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+    return Output(arrays, {"final_mean_trace_ratio": {" / ".join(k): float(v) for k, v in final.items()}})

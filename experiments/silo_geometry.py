@@ -3,14 +3,16 @@
 import dataclasses
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from experiments.common import Output, Runner, main
-from experiments.image_silos import (
+from jaxcollapse.base import Measure, Record
+from jaxcollapse.checks import check_budget, check_names, check_range
+from jaxcollapse.experiments.support.comparison import Verifiers
+from jaxcollapse.experiments.support.image_silos import (
+    SPACES,
     ImageComparison,
     Images,
     Space,
@@ -21,15 +23,13 @@ from experiments.image_silos import (
     sizes_at,
     starts,
 )
-from jaxcollapse.base import Measure, Record
-from jaxcollapse.checks import check_budget, check_names, check_range
+from jaxcollapse.experiments.support.runner import Output, Runner
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.metrics import METRICS, POINT_METRICS
 from jaxcollapse.record import record_samples
 from jaxcollapse.silos import exdir_split
 from jaxcollapse.sweep import Axis, along
 
-NAME = "silo_geometry"
 MIN_SIZE = 2
 RECORDED = ("frechet", "precision", "recall")
 DIALS = ("num_silos", "num_train", "num_iterations")
@@ -39,9 +39,9 @@ DIALS = ("num_silos", "num_train", "num_iterations")
 class Config(ImageComparison):
     """Distances to the truth relative to those of random selection, over the shape of the silos."""
 
-    verifiers: tuple[str, ...] = ("single_silo", "scheme_i", "scheme_ii", "pooled", "tilt")
+    verifiers: Verifiers = ("single_silo", "scheme_i", "scheme_ii", "pooled", "tilt")
     """Ways to select, each compared with random selection."""
-    generator: str = "gaussian_mixture"
+    generator: Literal[tuple(SPACES)] = "gaussian_mixture"
     """Generator."""
     classes: tuple[int, ...] = (1, 2, 5, 10)
     """Classes C of a silo, in ExDir(C, alpha)."""
@@ -49,7 +49,7 @@ class Config(ImageComparison):
     """Evenness of the shares that silos of one class have of it; along the dials it is one."""
     budgets: tuple[float, ...] = (0.5, 0.25, 0.1)
     """Shares of the candidates that selection keeps."""
-    dials: tuple[str, ...] = DIALS
+    dials: tuple[Literal[DIALS], ...] = DIALS
     """What else is varied, one at a time: silos, real images in all of them, iterations of the generator's fits."""
     of_num_silos: tuple[int, ...] = (10, 20, 40)
     """Silos K."""
@@ -84,7 +84,7 @@ PRESETS = {
         "num_gaussians": 4, "num_scored": 60, "num_seeds": 2,
     },
     "quick": {
-        "verifiers": ("single_silo", "scheme_ii", "tilt"), "classes": (1, 10), "budgets": (0.5, 0.1), "dials": (),
+        "verifiers": ("single_silo", "tilt"), "classes": (1, 10), "budgets": (0.5, 0.1), "dials": (),
         "num_kept": 200, "num_generations": 4, "num_scored": 400, "num_seeds": 3,
     },
     "paper": {},
@@ -148,30 +148,18 @@ def run(config: Config, runner: Runner) -> Output:
     check_range("alpha", config.alpha, low=1e-3)
     check_range("classes", min(config.classes), low=1)
     check_range("budgets", len(config.budgets), low=1)
-    prepared = []
-    for setting, classes, budgets in settings(config):
+    varied, prepared = list(settings(config)), []
+    runner.expect(len(varied) * (3 + len(config.verifiers)))
+    for setting, classes, budgets in varied:
         images, labels, _ = problem(setting, runner)
         prepared.append((setting, images, deal_all(setting, images, labels, classes), classes, budgets))
-    tables = []
+    compared = {}
     for setting, *given in prepared:
-        values = {dial: getattr(setting, dial) for dial in DIALS}
-        arrays = compare(setting, runner, *given, "-".join(map(str, values.values())))
-        tables.append(arrays.to_dataframe().reset_index().assign(**values))
-    table = pd.concat(tables, ignore_index=True)
-    columns = ["classes", "budget", *DIALS, "verifier", "seed"]
-    random = table[table.verifier == "random"].drop(columns=["verifier", "precision", "recall"])
-    table = table.merge(random, on=[c for c in columns if c != "verifier"], suffixes=("", "_random"))
-    table["gain"] = np.log2(table.frechet_random / table.frechet)
-    table = table[[*columns, *RECORDED, "gain"]]
-    return Output(
-        xr.Dataset.from_dataframe(table.rename_axis("point")), table, {"gain": summarise(table, columns[:-1])}
-    )
-
-
-def summarise(table: pd.DataFrame, by: list[str]) -> list[dict[str, Any]]:
-    """Average the gains over seeds."""
-    return table.groupby(by, sort=False).gain.agg(["mean", "sem"]).reset_index().to_dict("records")
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+        label = "-".join(str(getattr(setting, dial)) for dial in DIALS)
+        compared[label] = compare(setting, runner, *given, label)
+    arrays = along("setting", compared).sel(classes=list(config.classes), budget=list(config.budgets))
+    arrays = arrays.assign_coords({dial: ("setting", [getattr(s, dial) for s, *_ in prepared]) for dial in DIALS})
+    gain = np.log2(arrays.frechet.sel(verifier="random", drop=True) / arrays.frechet)
+    arrays["gain"] = gain.transpose(*arrays.frechet.dims)
+    cells = arrays.gain.to_dataframe().dropna().groupby(["classes", "budget", *DIALS, "verifier"], sort=False).gain
+    return Output(arrays, {"gain": cells.agg(["mean", "sem"]).reset_index().to_dict("records")})

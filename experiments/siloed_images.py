@@ -2,15 +2,20 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
+import xarray as xr
 
-from experiments.common import Output, Runner, main
-from experiments.image_silos import (
+from jaxcollapse.analysis import seed_interval
+from jaxcollapse.base import Measure, Record
+from jaxcollapse.checks import check_range
+from jaxcollapse.classifier import classify, penultimate
+from jaxcollapse.experiments.support.comparison import Verifiers
+from jaxcollapse.experiments.support.image_silos import (
+    SPACES,
     SPLITS,
     ImageComparison,
     Images,
@@ -22,16 +27,12 @@ from experiments.image_silos import (
     starts,
     warnings,
 )
-from jaxcollapse.analysis import seed_interval
-from jaxcollapse.base import Measure, Record
-from jaxcollapse.checks import check_range
-from jaxcollapse.classifier import classify, penultimate
+from jaxcollapse.experiments.support.runner import Output, Runner
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.metrics import METRICS, POINT_METRICS, frechet
 from jaxcollapse.sweep import along, seeds
 from jaxcollapse.verifiers import VERIFIERS
 
-NAME = "siloed_images"
 COMPARED = {
     name: (METRICS | POINT_METRICS)[name]
     for name in ("frechet", "precision", "recall", "density", "coverage", "trace_ratio", "vendi")
@@ -47,11 +48,11 @@ DIMS = {"silo_recall": ("of_silo",), "shown": ("image", "pixel")}
 class Config(ImageComparison):
     """Images divided among silos, a generator retrained on what verifiers keep, and what becomes of it."""
 
-    splits: tuple[str, ...] = ("ExDir(1, 0.1)",)
+    splits: tuple[Literal[tuple(SPLITS)], ...] = ("ExDir(1, 0.1)",)
     """How images are divided among silos."""
-    generators: tuple[str, ...] = ("gaussian_mixture",)
+    generators: tuple[Literal[tuple(SPACES)], ...] = ("gaussian_mixture",)
     """Generators."""
-    verifiers: tuple[str, ...] = (
+    verifiers: Verifiers = (
         "random", "k_means", "center_matching", "covariance_matching", "single_silo", "scheme_i", "scheme_ii",
         "per_silo", "federated_sinkhorn", "logistic_ratio", "tilt", "private_tilt",
         "pooled", "unbiased_silo", "reversed_silo", "keep_all",
@@ -67,38 +68,16 @@ class Config(ImageComparison):
 
 PRESETS = {
     "smoke": {
-        "verifiers": ("random", "single_silo", "tilt"), "num_kept": 60, "num_generations": 2, "num_train": 400,
+        "verifiers": ("random", "single_silo"), "num_kept": 60, "num_generations": 2, "num_train": 400,
         "num_components": 8, "num_gaussians": 4, "num_verifying_silos": 2, "num_scored": 60, "num_shown": 3,
         "num_seeds": 2,
     },
     "quick": {
-        "verifiers": ("random", "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "tilt", "pooled"),
+        "verifiers": ("random", "single_silo", "tilt", "pooled"),
         "num_kept": 400, "num_generations": 5, "num_components": 16, "num_gaussians": 10, "num_support": 50,
         "num_rounds": 5, "num_scored": 500, "num_seeds": 2,
     },
     "paper": {"num_verifying_silos": 2},
-    "splits": {
-        "splits": ("Dirichlet(0.1)", "iid"),
-        "verifiers": (
-            "random", "center_matching", "single_silo", "scheme_i", "scheme_ii", "tilt", "pooled", "unbiased_silo",
-        ),
-    },
-    "tilts": {
-        "generators": ("gaussian_mixture", "diffusion"), "verifiers": ("random", "tilt", "balanced"), "num_seeds": 8,
-        "seed": 1,
-    },
-    "diffusion": {
-        "generators": ("diffusion",),
-        "verifiers": (
-            "random", "center_matching", "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "tilt",
-            "pooled", "unbiased_silo",
-        ),
-        "num_seeds": 5,
-    },
-    "unet": {
-        "generators": ("unet",), "verifiers": ("random", "single_silo", "tilt"), "num_generations": 5,
-        "num_steps": 1500, "num_seeds": 1,
-    },
 }  # fmt: skip
 
 
@@ -137,9 +116,10 @@ def run(config: Config, runner: Runner) -> Output:
     check_images(config, config.splits, config.generators)
     check_range("num_verifying_silos", config.num_verifying_silos, low=1, high=config.num_silos)
     check_range("num_shown", config.num_shown, low=1, high=config.num_scored)
+    runner.expect(2 + len(config.splits) * len(config.generators) * (1 + len(config.verifiers)))
     images, labels, labeller_accuracy = problem(config, runner)
     runner.warnings += warnings(labeller_accuracy)
-    splits, samples = {}, []
+    splits = {}
     for split in config.splits:
         silos, generators = deal(config, [SPLITS[split]], images, labels), {}
         for generator in config.generators:
@@ -148,67 +128,47 @@ def run(config: Config, runner: Runner) -> Output:
                 in_turn = np.arange(1 if VERIFIERS[name].everyone else config.num_verifying_silos)
                 found = simulate(
                     config, runner, f"{split}, {generator}, {name}", images, generator, name,
-                    partial(record_scores, config), {"seed": start, "silo": in_turn}, dims=DIMS, chunk_size=1,
+                    partial(record_scores, config), {"seed": start, "silo": in_turn}, dims=DIMS,
                 )  # fmt: skip
-                shown = grid(found.shown[0, 0].to_numpy())
-                samples.append(shown.assign(split=split, generator=generator, verifier=name))
-                runs[name] = found.drop_vars("shown")
+                runs[name] = found.assign(shown=grid(found.shown.isel(seed=0, silo=0, drop=True)))
             generators[generator] = along("verifier", runs)
         splits[split] = along("generator", generators)
     arrays = along("split", splits)
-    table = arrays[list(SCORED)].to_dataframe().reset_index().dropna(subset=["frechet"])
-    compared = summarise(table[table.generation == config.num_generations])
-    headline = compared[compared.score == "frechet"].drop(columns="score")
-    real = floor(config, images)
+    compared = summarise(arrays.isel(generation=-1, drop=True))
+    # The best that a generator can be: real training images, scored as if they were generated.
+    key, some = seeds(1, config.seed).values[0], slice(config.num_scored)
+    real = runner.once("real images", scores, images, key, images.train.points[some], images.train_features[some])
     summary = {
         "labeller_accuracy": labeller_accuracy,
         "real_images": real,
-        "last_frechet": headline.to_dict("records"),
+        "last_frechet": compared.sel(score="frechet", drop=True).to_dataframe().reset_index().to_dict("records"),
     }
-    table = pd.concat([table, pd.DataFrame([real])], ignore_index=True)
-    return Output(arrays, table, summary, {"samples": pd.concat(samples), "table": compared})
+    return Output(arrays.merge(compared), summary)
 
 
-def grid(shown: np.ndarray) -> pd.DataFrame:
-    """Tabulate images in grey levels or colours of 8 bits, a row for each: generation, image, pixels in order."""
-    levels = np.round((shown + 1) * 127.5).astype(int)
-    generations, images, pixels = levels.shape
-    index = pd.MultiIndex.from_product([range(generations), range(images)], names=["generation", "image"])
-    return pd.DataFrame(levels.reshape(-1, pixels), index, [f"p{i}" for i in range(pixels)]).reset_index()
+def grid(shown: xr.DataArray) -> xr.DataArray:
+    """Turn pixels in [-1, 1] into grey levels or colours of 8 bits."""
+    return ((shown + 1) * 127.5).round().astype(np.int16)  # netCDF 3 knows no unsigned bytes
 
 
-def floor(config: Config, images: Images) -> dict[str, Any]:
-    """Score real training images as if they were generated: the best that a generator can be, a row of the table."""
-    pixels, features = (x[: config.num_scored] for x in (images.train.points, images.train_features))
-    scored = jax.jit(scores)(images, seeds(1, config.seed).values[0], pixels, features)
-    row = {"split": "", "generator": "", "verifier": "real images", "seed": 0, "silo": 0, "generation": 0}
-    return row | {name: float(value) for name, value in scored.items()}
-
-
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
+def summarise(last: xr.Dataset) -> xr.Dataset:
     """Average over seeds, and compare with random selection seed by seed, with 95% intervals of Student.
 
     A verifier that is one silo appears twice if several silos verified in turn: with the first, and with any.
     """
-    each_run = ["split", "generator", "verifier", "seed"]
-    first = table[table.silo == 0]
-    several = table[table.verifier.isin(table[table.silo > 0].verifier.unique())]
-    whichever = several.groupby(each_run, sort=False)[list(SCORED)].mean().reset_index()
-    each = pd.concat([first, whichever.assign(verifier=whichever.verifier + ", any")])
-    long = each.melt(each_run, list(SCORED), "score")
-    random = long[long.verifier == "random"].drop(columns="verifier")
-    long = long.merge(random, on=["split", "generator", "seed", "score"], how="left", suffixes=("", "_random"))
-    long["difference"] = long.value - long.value_random
+    scored, several = last[list(SCORED)], last.frechet.isel(silo=slice(1, None)).dropna("verifier", how="all").verifier
+    each = {name: scored.sel(verifier=name, drop=True) for name in last.verifier.to_numpy()}
+    first = {name: found.isel(silo=0, drop=True) for name, found in each.items()}
+    whichever = {f"{name}, any": each[name].mean("silo") for name in several.to_numpy()}
+    runs = along("selection", first | whichever).to_dataarray("score")
+    differences = runs - runs.reindex(selection=["random"]).isel(selection=0, drop=True)
 
-    def intervals(column: str, prefix: str = "") -> pd.DataFrame:
-        by_seed = long.pivot(index=["split", "generator", "verifier", "score"], columns="seed", values=column)
-        mean, _, high = seed_interval(by_seed.to_numpy(), axis=1)
-        return pd.DataFrame({f"{prefix}mean": mean, f"{prefix}half": high - mean}, by_seed.index)
+    def interval(values: xr.DataArray, prefix: str = "") -> dict[str, xr.DataArray]:
+        """Average over seeds, with half the width of the interval."""
+        mean, _, high = xr.apply_ufunc(
+            seed_interval, values, kwargs={"axis": -1}, input_core_dims=[["seed"]], output_core_dims=[[], [], []]
+        )
+        return {f"{prefix}mean": mean, f"{prefix}half": high - mean}
 
-    order = long[["split", "generator", "verifier", "score"]].drop_duplicates()
-    both = intervals("value").join(intervals("difference", "difference_")).reset_index()
-    return order.merge(both)
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+    found = xr.Dataset(interval(runs) | interval(differences, "difference_"))
+    return found.transpose("split", "generator", "selection", "score")

@@ -6,16 +6,17 @@ mode, and a quarter of the pool is two modes of eight. Exact potentials lose as 
 """
 
 import dataclasses
+from typing import Literal
 
 import jax
 import numpy as np
 import xarray as xr
 
-from experiments.common import Output, Runner, main
-from experiments.comparison import Comparison, check_comparison, settings
 from jaxcollapse.base import Measure, Run
 from jaxcollapse.checks import check_names, check_range
 from jaxcollapse.data.planar import NUM_SEGMENTS, PLANAR, sample_curve
+from jaxcollapse.experiments.support.comparison import Comparison, Verifiers, check_comparison, settings
+from jaxcollapse.experiments.support.runner import Output, Runner
 from jaxcollapse.generators import diffusion, gaussian_mixture, kernel_density
 from jaxcollapse.measures import pooled, uniform_measure
 from jaxcollapse.memories import buffer_memory
@@ -28,7 +29,6 @@ from jaxcollapse.tree import stack
 from jaxcollapse.verifiers import verifier
 from jaxcollapse.workflows import accumulate_subsample
 
-NAME = "two_dimensional"
 GENERATORS = ("kernel_density", "gaussian_mixture", "diffusion")
 RECORDED = ("covered", "smallest_share", "entropy")
 
@@ -37,11 +37,11 @@ RECORDED = ("covered", "smallest_share", "entropy")
 class Config(Comparison):
     """Clouds over generations, and the share of each segment of the true shape."""
 
-    datasets: tuple[str, ...] = tuple(PLANAR)
+    datasets: tuple[Literal[tuple(PLANAR)], ...] = tuple(PLANAR)
     """Shapes."""
-    generators: tuple[str, ...] = GENERATORS
+    generators: tuple[Literal[GENERATORS], ...] = GENERATORS
     """Generators."""
-    verifiers: tuple[str, ...] = (
+    verifiers: Verifiers = (
         "random", "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "logistic_ratio",
     )  # fmt: skip
     """Ways to select."""
@@ -58,7 +58,7 @@ class Config(Comparison):
     num_steps: int = 1500
     """Training steps of the diffusion model in each generation."""
     num_shown: int = 200
-    """Samples of each model that are kept for the figure, of the first seed."""
+    """Samples of each model that are kept; the figure shows those of the first seed."""
     num_counted: int = 2000
     """Samples of each model that are counted."""
     threshold: float = 0.25
@@ -76,7 +76,7 @@ PRESETS = {
     },
     "quick": {
         "datasets": ("eight_gaussians",), "generators": ("diffusion",), "num_kept": 200,
-        "num_support": 50, "num_rounds": 5, "num_gradients": 150,
+        "verifiers": ("random", "single_silo", "federated_sinkhorn"), "num_generations": 6, "num_rounds": 5,
         "num_steps": 500, "num_counted": 1000, "num_seeds": 1,
     },
     "paper": {},
@@ -147,6 +147,7 @@ def run(config: Config, runner: Runner) -> Output:
     check_range("num_kept", config.num_kept, low=4 * NUM_SEGMENTS)
     check_range("num_shown", config.num_shown, low=1, high=config.num_counted)
     check_range("noise", config.noise, low=0)
+    runner.expect(len(config.datasets) * len(config.generators) * len(config.verifiers))
 
     def of_generator(dataset, generator):
         return along("verifier", {v: simulate(config, runner, dataset, generator, v) for v in config.verifiers})
@@ -155,14 +156,5 @@ def run(config: Config, runner: Runner) -> Output:
         return along("generator", {generator: of_generator(dataset, generator) for generator in config.generators})
 
     arrays = along("dataset", {dataset: of_dataset(dataset) for dataset in config.datasets})
-    keys = ["dataset", "generator", "verifier", "seed", "generation"]
-    coverage = arrays[list(RECORDED)].to_dataframe().reset_index()[[*keys, *RECORDED]]
-    shown = arrays.points.sel(seed=[0]).to_dataset("axis").to_dataframe().reset_index()
-    table = coverage.merge(shown.drop(columns="sample"), on=keys, how="left")
-    last = coverage[coverage.generation == config.num_generations]
-    summary = last.groupby(keys[:3], sort=False)[list(RECORDED)].mean().reset_index()
-    return Output(arrays, table, {"last_generation": summary.to_dict("records")})
-
-
-if __name__ == "__main__":
-    main(NAME, run, Config, PRESETS)
+    last = arrays[list(RECORDED)].isel(generation=-1, drop=True).mean("seed")
+    return Output(arrays, {"last_generation": last.to_dataframe().reset_index().to_dict("records")})

@@ -34,4 +34,5 @@ from jaxcollapse.targets import gaussian_target, isotropic_target, published_ins
 from jaxcollapse.theory.mean_field import mean_field
 from jaxcollapse.tree import closure, static
 from jaxcollapse.verifiers import VERIFIERS, verifier
+from jaxcollapse.version import __version__
 from jaxcollapse.workflows import WORKFLOWS

@@ -10,9 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, Float, Key
-from scipy.optimize import brentq
-from scipy.stats import norm
 
 from jaxcollapse.checks import check_range
 
@@ -57,7 +56,11 @@ def privacy_loss(noise_multiplier: float, num_messages: int, delta: float) -> fl
     mu = math.sqrt(num_messages) / noise_multiplier
     if _delta(0.0, mu) <= delta:
         return 0.0
-    return float(brentq(lambda epsilon: _delta(epsilon, mu) - delta, 0.0, mu**2 / 2 + mu * float(norm.isf(delta))))
+    return float(
+        scipy.optimize.brentq(
+            lambda epsilon: _delta(epsilon, mu) - delta, 0.0, mu**2 / 2 + mu * float(scipy.stats.norm.isf(delta))
+        )
+    )
 
 
 def noise_needed(epsilon: float, num_messages: int, delta: float) -> float:
@@ -69,7 +72,9 @@ def noise_needed(epsilon: float, num_messages: int, delta: float) -> float:
     check_range("epsilon", epsilon, low=_TINY)
     check_range("num_messages", num_messages, low=1)
     check_range("delta", delta, low=_TINY, high=1 - 1e-9)
-    log_mu = brentq(lambda log_mu: _delta(epsilon, math.exp(log_mu)) - delta, -50.0, math.log(40 + 2 * epsilon))
+    log_mu = scipy.optimize.brentq(
+        lambda log_mu: _delta(epsilon, math.exp(log_mu)) - delta, -50.0, math.log(40 + 2 * epsilon)
+    )
     return math.sqrt(num_messages) / math.exp(float(log_mu))
 
 
@@ -77,7 +82,9 @@ _TINY = float(np.finfo(float).tiny)
 
 
 def _delta(epsilon: float, mu: float) -> float:
-    return float(norm.cdf(mu / 2 - epsilon / mu) - np.exp(epsilon + norm.logcdf(-mu / 2 - epsilon / mu)))
+    return float(
+        scipy.stats.norm.cdf(mu / 2 - epsilon / mu) - np.exp(epsilon + scipy.stats.norm.logcdf(-mu / 2 - epsilon / mu))
+    )
 
 
 def invert_interpolant(

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxcollapse.base import (
     Collapse,
@@ -165,6 +165,15 @@ def side_by_side(
     return Collapse(init_each, step)
 
 
+def start(run: Run) -> tuple[State, tuple[Any, Mapping[str, Array]]]:
+    """Set up generation 0, whose model is given, and record it.
+
+    No step led there, so what is recorded of its info is NaN (zero where it is not floating point).
+    """
+    state = run.collapse.init(run.params, run.sizes)
+    return state, _record(run, *_stand(run, state))
+
+
 def advance(run: Run, state: State, num_generations: int) -> tuple[State, tuple[Any, Mapping[str, Array]]]:
     """Run further generations from a state.
 
@@ -176,28 +185,63 @@ def advance(run: Run, state: State, num_generations: int) -> tuple[State, tuple[
     """
 
     def body(state, _):
-        step_key = jax.random.fold_in(run.key, state.generation)
-        state, info = run.collapse.step(step_key, state, run.sizes)
-        return state, (run.record(jax.random.fold_in(step_key, RECORD), state, info), info.trouble)
+        key, state, info = _step(run, state)
+        return state, _record(run, key, state, info)
 
     with jax.default_matmul_precision("highest"):
         return jax.lax.scan(body, state, length=num_generations)
 
 
-def start(run: Run) -> tuple[State, tuple[Any, Mapping[str, Array]]]:
-    """Set up generation 0, whose model is given, and record it.
+def fill(
+    run: Run, state: State, begun: Bool[Array, ""], num_rows: Int[Array, ""], max_rows: int
+) -> tuple[State, tuple[Any, Mapping[str, Array]]]:
+    """Run and record generations, as many as are asked for: `start` and `advance` as one program of any length.
 
-    No step led there, so what is recorded of its info is NaN (zero where it is not floating point).
+    Args:
+        run: what is run.
+        state: where it stands.
+        begun: whether generation 0 has been recorded. If not, the first row is of the state itself.
+        num_rows: generations to record, traced, at most `max_rows`.
+        max_rows: static bound; rows beyond `num_rows` are zero.
+
+    Returns:
+        As those of `advance`, with `max_rows` rows.
     """
-    state = run.collapse.init(run.params, run.sizes)
-    _, info = jax.eval_shape(run.collapse.step, run.key, state, run.sizes)
+
+    @jax.jit  # traced once for its shapes and for every generation
+    def record(key, state, info):
+        return _record(run, key, state, info)
+
+    def write(i, carry):
+        state, rows = carry
+        steps = (begun | (i > 0)).astype(jnp.int32)  # a loop of one turn or none: a conditional would copy the memory
+        at = jax.lax.fori_loop(0, steps, lambda _, at: _step(run, at[1]), _stand(run, state))
+        return at[1], jax.tree.map(lambda all_rows, new: all_rows.at[i].set(new), rows, record(*at))
+
+    with jax.default_matmul_precision("highest"):
+        row = jax.eval_shape(lambda state: record(*_stand(run, state)), state)
+        rows = jax.tree.map(lambda leaf: jnp.zeros((max_rows, *leaf.shape), leaf.dtype), row)
+        return jax.lax.fori_loop(0, num_rows, write, (state, rows))
+
+
+def _step(run: Run, state: State) -> tuple[Key[Array, ""], State, Info]:
+    key = jax.random.fold_in(run.key, state.generation)
+    return key, *run.collapse.step(key, state, run.sizes)
+
+
+def _stand(run: Run, state: State) -> tuple[Key[Array, ""], State, Info]:
+    """Stay where no step has led, with an info of NaN, or zero where it is not floating point."""
 
     def missing(leaf):
         fill = jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0
         return jnp.full(leaf.shape, fill, leaf.dtype)
 
-    info = jax.tree.map(missing, info)
-    return state, (run.record(jax.random.fold_in(run.key, RECORD), state, info), info.trouble)
+    _, info = jax.eval_shape(run.collapse.step, run.key, state, run.sizes)
+    return run.key, state, jax.tree.map(missing, info)
+
+
+def _record(run: Run, key: Key[Array, ""], state: State, info: Info) -> tuple[Any, Mapping[str, Array]]:
+    return run.record(jax.random.fold_in(key, RECORD), state, info), info.trouble
 
 
 def run(key: Key[Array, ""], collapse: Collapse, params: Any, sizes: Sizes, record: Record) -> tuple[State, Any]:

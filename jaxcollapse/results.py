@@ -1,83 +1,169 @@
-"""Result files: raw arrays with named axes, tidy tables, configuration and versions.
+"""Result files, checkpoints, and what identifies the run that wrote them.
 
-A file is written whole or not at all, and never over another one unasked.
+A file is written whole or not at all. A run's results are one file, so that they appear together.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
+import io
 import json
+import math
 import os
 import platform
+import re
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "jaxcollapse")
+from jaxcollapse.version import __version__
+
+PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn")  # the last holds the digits
+MAGIC = b"jaxcollapse checkpoint\n"
+_UNREADABLE = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError,
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
     """Name what numbers depend on: packages, Python and the kind of device."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    found = {"jaxcollapse": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
     return found | {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
 
 
+@cache
+def code() -> str:
+    """Hash the sources of the package, experiments included."""
+    root, found = Path(__file__).parent, hashlib.sha256()
+    for folder, _, names in sorted(os.walk(root, followlinks=True)):
+        for path in sorted(Path(folder, name) for name in names if name.endswith(".py")):
+            found.update(f"{path.relative_to(root)} {path.stat().st_size}".encode() + path.read_bytes())
+    return found.hexdigest()[:16]
+
+
 def fingerprint(configuration: Mapping[str, Any]) -> str:
-    """Hash a configuration together with the versions."""
-    text = json.dumps([configuration, versions()], sort_keys=True, default=str)
+    """Hash a configuration, the files below each path in it, the versions and the code."""
+    text = json.dumps([configuration, versions(), code()], sort_keys=True, default=_files)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
+def _files(path: Path) -> list[Any]:
+    """List the files below a path, each with its size and the time of its last change."""
+    found = sorted(file for file in path.rglob("*") if file.is_file())
+    return [str(path), [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in found]]
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write under a temporary name beside the file, then rename."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        write(Path(name))
+        with open(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(handle)
         os.chmod(name, 0o644)
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def prepare(directory: Path, names: Iterable[str], *, overwrite: bool) -> None:
-    """Make a writable output directory and make sure that nothing would be lost in it.
+def leftovers(path: Path) -> list[Path]:
+    """List what `write_atomic` left beside a file when it was killed."""
+    pattern = rf"\.{re.escape(path.name)}\.\w{{8}}"
+    return [found for found in path.parent.iterdir() if re.fullmatch(pattern, found.name)]
+
+
+def remove_checkpoints(directory: Path) -> None:
+    """Remove the checkpoints of a directory, with what was set aside or left by a kill. Other files stay."""
+    for path in directory.glob("*.npz"):
+        if path.read_bytes()[: len(MAGIC)] == MAGIC:
+            path.unlink()
+    for path in directory.iterdir():
+        if re.fullmatch(r".+\.npz\.damaged|\..+\.npz\.\w{8}", path.name):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def directory(path: Path) -> Iterator[None]:
+    """Make a directory, and remove it at the end if it is empty.
 
     Raises:
-        FileExistsError: if an output exists and may not be overwritten.
-        OSError: if the directory cannot be made or written to.
+        OSError: if it is a link, or cannot be made.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        if (directory / name).exists() and not overwrite:
-            raise FileExistsError(f"{directory / name} exists: give --overwrite to replace it")
-    with tempfile.TemporaryFile(dir=directory):
-        pass
+    if path.is_symlink():
+        raise OSError(f"{path} is a link: remove it")
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
-def save_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON document."""
-    text = json.dumps(content, indent=2, default=float) + "\n"
-    write_atomic(path, lambda p: p.write_text(text))
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold a file, which nobody else can hold until the end of the context or of the process; then remove it.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+    """
+    import fcntl  # there is none on Windows, where the rest works
+
+    with open(path, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+            raise BlockingIOError(f"{path} has just been released")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
-def save_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a tidy table as CSV, seven significant digits."""
-    write_atomic(path, lambda p: table.to_csv(p, index=False, float_format="%.7g"))
+def save(path: Path, dataset: xr.Dataset) -> None:
+    """Write arrays with named axes as netCDF, their attributes as JSON."""
+    text = {name: json.dumps(strict(value), allow_nan=False) for name, value in dataset.attrs.items()}
+    content = dataset.assign_attrs(text).to_netcdf(engine="scipy")
+    write_atomic(path, lambda file: file.write(content))
 
 
-def save_dataset(path: Path, dataset: xr.Dataset) -> None:
-    """Write arrays with named axes as netCDF, whose attributes are text."""
-    text = {name: "\n".join(value) if isinstance(value, list) else value for name, value in dataset.attrs.items()}
-    write_atomic(path, lambda p: dataset.assign_attrs(text).to_netcdf(p, engine="scipy"))
+def load(path: Path) -> xr.Dataset:
+    """Read what `save` wrote.
+
+    Raises:
+        ValueError: if the file is no result, or a damaged one.
+        OSError: if it cannot be read.
+    """
+    content = io.BytesIO(path.read_bytes())
+    try:
+        with xr.open_dataset(content, engine="scipy") as stored:
+            found = stored.load()
+        return found.assign_attrs({name: json.loads(value) for name, value in found.attrs.items()})
+    except _UNREADABLE as error:
+        raise ValueError(f"{path} is no result, or a damaged one ({type(error).__name__})") from error
+
+
+def strict(value: Any) -> Any:
+    """Turn a tree of numbers into what JSON knows: what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(name): strict(part) for name, part in value.items()}
+    if isinstance(value, str | bool | int | None):
+        return value
+    if isinstance(value, Sequence):
+        return [strict(part) for part in value]
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return strict(np.asarray(value).tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)
 
 
 def digest(tree: Any) -> str:
@@ -100,31 +186,35 @@ def _is_key(leaf: Any) -> bool:
 
 
 def save_arrays(path: Path, arrays: Sequence[ArrayLike], identity: Mapping[str, str]) -> None:
-    """Write a checkpoint: arrays in order, and what identifies the run that made them, besides the versions."""
-    text = json.dumps({**identity, **versions()})
-
-    def write(p: Path) -> None:
-        with p.open("wb") as file:
-            np.savez(file, *map(np.asarray, arrays), identity=text)
-
-    write_atomic(path, write)
+    """Write a checkpoint: arrays in order, what identifies the run that made them besides the versions, a digest."""
+    content = io.BytesIO()
+    np.savez(content, *map(np.asarray, arrays), identity=json.dumps({**identity, **versions()}))
+    mark = hashlib.sha256(content.getbuffer()).digest()
+    write_atomic(path, lambda file: file.writelines([MAGIC, mark, content.getbuffer()]))
 
 
 def load_arrays(path: Path, identity: Mapping[str, str]) -> list[np.ndarray] | None:
-    """Read a checkpoint, or None where there is none.
+    """Read a checkpoint, or None where there is none. A damaged one is set aside, with a warning.
 
     Raises:
         ValueError: if another run made it.
     """
     if not path.exists():
         return None
-    try:
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        found, wanted = json.loads(str(arrays.pop("identity"))), {**identity, **versions()}
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no checkpoint, or a damaged one: remove it ({type(error).__name__})") from error
+    content = path.read_bytes()
+    mark, rest = content[len(MAGIC) :][:32], memoryview(content)[len(MAGIC) + 32 :]
+    if not content.startswith(MAGIC) or hashlib.sha256(rest).digest() != mark:
+        os.replace(path, _damaged(path))
+        warnings.warn(f"{path} is damaged: set aside as {_damaged(path).name}, computed again", stacklevel=2)
+        return None
+    with np.load(io.BytesIO(rest)) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    found, wanted = json.loads(str(arrays.pop("identity"))), {**identity, **versions()}
     other = [name for name in wanted if found.get(name) != wanted[name]]
     if other:
         raise ValueError(f"{path} is the checkpoint of another run, which differs in {', '.join(other)}: remove it")
     return [arrays[f"arr_{i}"] for i in range(len(arrays))]
+
+
+def _damaged(path: Path) -> Path:
+    return path.with_name(f"{path.name}.damaged")

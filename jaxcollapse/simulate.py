@@ -1,7 +1,7 @@
 """One call that simulates, and one that predicts. Here alone names stand for members."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import METRICS
 from jaxcollapse.recursion import build_collapse, sample_and_select
 from jaxcollapse.scores.mahalanobis import distance_score
-from jaxcollapse.sweep import along, sweep
+from jaxcollapse.sweep import Progress, along, sweep
 from jaxcollapse.sweep import seeds as seeds_axis
 from jaxcollapse.theory.closed_forms import CLOSED_FORMS
 from jaxcollapse.theory.mean_field import fresh_moments, kept_moments, limit
@@ -56,7 +56,7 @@ def simulate(
     silos: Any = None,
     num_scored: int = 1000,
     checkpoint: Path | str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> xr.Dataset:
     r"""Train a generator on what is kept of its own samples, generation after generation, and measure what it becomes.
 
@@ -79,7 +79,7 @@ def simulate(
         silos: stacked measure, array [K, m, d], or list of arrays [m_k, d].
         num_scored: samples of each model that are scored.
         checkpoint: file that the run continues from, if it is interrupted.
-        progress: called with the generations done and in all.
+        progress: called with the generations done, all of them, and what comes next, in a word.
 
     Returns:
         The metrics, over the dimensions num_kept and budget where several are given, seed and generation; the attribute

@@ -1,5 +1,6 @@
 """Sweeps: many runs over named axes, compiled as one program and run in chunks of generations."""
 
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from jaxcollapse import results
 from jaxcollapse.base import Run
-from jaxcollapse.recursion import advance, start
+from jaxcollapse.recursion import fill
+
+Progress = Callable[[int, int, str], None]
 
 
 class Axis(NamedTuple):
@@ -53,14 +57,14 @@ def sweep(
     prepare: Callable[..., Mapping[str, Any]] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
     coords: Mapping[str, Sequence[Any]] | None = None,
-    chunk_size: int | None = None,
     checkpoint: Path | str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    interval: float = 1.0,
 ) -> xr.Dataset:
     """Run `build(**point)` at every point of a product of axes.
 
-    One program is traced and compiled, whatever the length of the axes; it is run once a chunk. Chunks have one
-    size, so that a few generations beyond the last one may be computed; they are dropped.
+    One program is traced and compiled, whatever the length of the axes. Given a checkpoint or progress, it runs a chunk
+    of generations at a time, as many as the interval has room for.
 
     Args:
         build: makes a run from one value of each axis, by name.
@@ -71,10 +75,11 @@ def sweep(
             same arguments; once a sweep.
         dims: names of the axes that records have of their own, by record.
         coords: labels of those axes.
-        chunk_size: generations a chunk at most; by default a tenth and at least 50, and all of them where there is
-            neither checkpoint nor progress.
-        checkpoint: file that holds the state after each chunk. A sweep that finds it continues, bit for bit.
-        progress: called with the generations done and in all, at the start and after every chunk.
+        checkpoint: file that holds the state, written every ten intervals, at the end and on interruption. A sweep that
+            finds it continues, bit for bit.
+        progress: called with the generations done, all of them, and what comes next: `tracing`, `compiling`, `running`;
+            an exception that it raises interrupts the sweep.
+        interval: seconds of a chunk, about.
 
     Returns:
         All records, by name, with the axes, `generation` and their own axes as dimensions. The attribute `warnings`
@@ -101,29 +106,30 @@ def sweep(
         return run
 
     def begin(point, prepared, fixed):
-        return start(make(point, prepared, fixed))
+        run = make(point, prepared, fixed)
+        return run.collapse.init(run.params, run.sizes)
 
-    def proceed(point, prepared, fixed, state):
-        return advance(make(point, prepared, fixed), state, size)
+    def proceed(point, prepared, fixed, state, begun, count):
+        return fill(make(point, prepared, fixed), state, begun, count, max_rows)
 
-    def over_axes(function: Callable, num_mapped: int) -> Callable:
-        """Map over all axes; after the points come trees that have them all, then `fixed`, then others likewise."""
+    def over_axes(function: Callable, *others: int | None) -> Callable:
+        """Map over all axes: of points, of `prepared` and of the others; `fixed` is the same at all points."""
         for name in reversed(points):
             mapped = {other: 0 if other == name else None for other in points}
-            function = jax.vmap(function, in_axes=(mapped, 0, None, *[0] * num_mapped))
+            function = jax.vmap(function, in_axes=(mapped, 0, None, *others))
         return function
 
+    report = progress or (lambda done, total, doing: None)
+    report(0, 0, "tracing")
     prepared = {}
     if prepare is not None:
-        prepared = jax.jit(over_axes(lambda point, _, fixed: prepare(**fixed, **point), 0))(points, {}, fixed)
-    first = jax.jit(over_axes(begin, 0))
-    state, history = jax.eval_shape(first, points, prepared, fixed)
-    num_generations = horizon[0]
-    if chunk_size is None:
-        chunk_size = max(50, num_generations // 10) if checkpoint or progress else num_generations
-    num_chunks = max(1, -(-num_generations // max(chunk_size, 1)))
-    size = -(-num_generations // num_chunks)
-    program = jax.jit(over_axes(proceed, 1)).lower(points, prepared, fixed, state)
+        prepared = jax.jit(over_axes(lambda point, _, fixed: prepare(**fixed, **point)))(points, {}, fixed)
+    first = jax.jit(over_axes(begin))
+    state = jax.eval_shape(first, points, prepared, fixed)
+    num_generations, in_chunks = horizon[0], checkpoint is not None or progress is not None
+    max_rows = min(num_generations + 1, max(50, num_generations // 10)) if in_chunks else num_generations + 1
+    chunk = jax.jit(over_axes(proceed, 0, None, None))
+    program = chunk.lower(points, prepared, fixed, state, np.bool_(1), np.int32(max_rows))
     identity = {}
     if checkpoint is not None:
         identity = {
@@ -132,29 +138,43 @@ def sweep(
             **{name: results.digest(value) for name, value in fixed.items()},
             "program": results.digest_program(program),
         }
-
-    done, treedef = 0, jax.tree.structure((state, history))
+    history = _History(num_axes, num_generations + 1, program.out_info[1])
     stored = results.load_arrays(checkpoint, identity) if checkpoint is not None else None
-    if stored is None:
-        state, history = first(points, prepared, fixed)
-        history = jax.tree.map(lambda x: np.expand_dims(x, num_axes), history)
-    else:
-        done, (state, history) = int(stored[0]), jax.tree.unflatten(treedef, stored[1:])
-    if progress:
-        progress(done, num_generations)
-    compiled = None
-    while done < num_generations:
-        compiled = compiled or program.compile()
-        state, records = compiled(points, prepared, fixed, jax.tree.map(jnp.asarray, state))
-        done = min(done + size, num_generations)
-        kept = (slice(None),) * num_axes + (slice(done + 1),)
-        history = jax.tree.map(lambda a, b: np.concatenate([a, b], axis=num_axes)[kept], history, records)  # noqa: B023
-        if checkpoint is not None:
-            results.save_arrays(checkpoint, [done, *jax.tree.leaves((state, history))], identity)
-        if progress:
-            progress(done, num_generations)
+    if stored is not None:
+        history.restore(stored, jax.tree.structure(state))
 
-    records, trouble = history
+    def save() -> None:
+        if checkpoint is not None:
+            results.save_arrays(checkpoint, history.leaves(), identity)
+
+    def tell(doing: str) -> None:
+        report(max(history.num_rows - 1, 0), num_generations, doing)
+
+    if history.num_rows <= num_generations:
+        tell("compiling")
+        if stored is None:
+            history.reached = (0, first(points, prepared, fixed))
+        compiled, count, saved = program.compile(), 1 if in_chunks else max_rows, time.monotonic()
+        tell("running")
+        try:
+            while history.num_rows <= num_generations:
+                started, count = time.monotonic(), min(count, num_generations + 1 - history.num_rows)
+                begun = np.bool_(history.num_rows > 0)
+                state, rows = compiled(points, prepared, fixed, history.reached[1], begun, np.int32(count))
+                history.extend(count, rows, state)
+                now = time.monotonic()
+                if history.num_rows > num_generations or now - saved >= 10 * interval:
+                    save()
+                    saved = time.monotonic()
+                tell("running")
+                count = int(np.clip(count * interval / max(now - started, 1e-9), 1, min(4 * count, max_rows)))
+        except KeyboardInterrupt:
+            save()
+            raise
+    else:
+        tell("running")
+
+    records, trouble = history.records
     leading = {name: axis.labels for name, axis in named.items()} | {"generation": np.arange(num_generations + 1)}
     messages = _warnings(trouble)
     for message in messages:
@@ -171,6 +191,44 @@ def along(name: str, datasets: Mapping[Any, xr.Dataset]) -> xr.Dataset:
     found = xr.concat(parts, labels, join="outer", coords="minimal", combine_attrs="drop")
     messages = [f"{label}: {m}" for label, part in datasets.items() for m in part.attrs.get("warnings", [])]
     return found.assign_attrs(warnings=messages)
+
+
+class _History:
+    """Records of the generations done, on the host, and the state that goes on from there.
+
+    Attributes:
+        records: pytree of arrays, in which generations are the axis `num_axes`.
+        reached: number of generations recorded, 0 among them, and the state after them: one value, so that no
+            interruption comes between.
+    """
+
+    def __init__(self, num_axes: int, max_rows: int, shapes: Any):
+        def whole(chunk):
+            return np.empty((*chunk.shape[:num_axes], max_rows, *chunk.shape[num_axes + 1 :]), chunk.dtype)
+
+        self._leading, self.records, self.reached = (slice(None),) * num_axes, jax.tree.map(whole, shapes), (0, None)
+
+    @property
+    def num_rows(self) -> int:
+        return self.reached[0]
+
+    def extend(self, count: int, records: Any, state: Any) -> None:
+        """Add the first rows of a chunk."""
+        to = (*self._leading, slice(self.num_rows, self.num_rows + count))
+        for all_rows, new in zip(jax.tree.leaves(self.records), jax.tree.leaves(records), strict=True):
+            all_rows[to] = np.asarray(new)[(*self._leading, slice(count))]
+        self.reached = (self.num_rows + count, state)
+
+    def leaves(self) -> list[ArrayLike]:
+        """List the number of rows, all of them, and the state."""
+        num_rows, state = self.reached
+        rows = [x[(*self._leading, slice(num_rows))] for x in jax.tree.leaves(self.records)]
+        return [num_rows, *rows, *jax.tree.leaves(state)]
+
+    def restore(self, stored: list[np.ndarray], state: Any) -> None:
+        """Take what `leaves` listed, given the structure of the state."""
+        first = len(jax.tree.leaves(self.records)) + 1
+        self.extend(int(stored[0]), stored[1:first], jax.tree.unflatten(state, map(jnp.asarray, stored[first:])))
 
 
 def _as_axis(name: str, axis: Any) -> Axis:

@@ -1,4 +1,1 @@
-"""Figures: one module each, reading result files only.
-
-`python -m paper_figures.NAME --results DIR --out DIR` draws one, `python -m paper_figures` all whose results are there.
-"""
+"""Figures: a module each, which reads results only and draws `draw(data) -> figure, table of what it shows`."""

@@ -1,12 +1,7 @@
-"""Draw every figure whose results are there: `python -m paper_figures --results DIR --out DIR`."""
+"""Draw figures: `python -m paper_figures NAME ... | all [FLAGS]`."""
 
-import importlib
-import pkgutil
+import sys
 
-import paper_figures
-from paper_figures import style
+import jaxcollapse_command
 
-results, out = style.directories("paper_figures")
-for module in pkgutil.iter_modules(paper_figures.__path__):
-    if (results / f"{module.name}.csv").exists():
-        style.save(module.name, importlib.import_module(f"paper_figures.{module.name}").draw, results, out)
+sys.exit(jaxcollapse_command.main(["figure", *sys.argv[1:]]))

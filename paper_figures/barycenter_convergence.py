@@ -2,10 +2,11 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 COLOURS = (style.RED, style.BLUE, style.GREEN)
 STYLES = ("-", (0, (3, 1)))
@@ -15,9 +16,10 @@ PANELS = {
 }
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw means over problems with two standard errors, one panel for each oracle."""
     figure, panels = plt.subplots(1, 2, figsize=(style.PAGE, 2.4), layout="constrained")
+    table = data[list(PANELS)].to_dataframe().reset_index()
     epsilons, steps = (sorted(table[name].unique()) for name in ("epsilon", "step"))
     drawn = []
     for axes, (column, label) in zip(panels, PANELS.items(), strict=True):
@@ -30,7 +32,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                 low, high = rows["mean"] - 2 * rows["error"], rows["mean"] + 2 * rows["error"]
                 axes.fill_between(rows["round"], low, high, color=colour, alpha=0.15, linewidth=0)
         axes.set(yscale="log", xlabel="round", ylabel=label)
-    panels[0].axhline(table.drop_duplicates("seed").floor.mean(), **style.THEORY)
+    panels[0].axhline(float(data.floor.mean()), **style.THEORY)
     handles = [Line2D([], [], color=c, label=rf"$\epsilon$ = {e:g}") for e, c in zip(epsilons, COLOURS, strict=False)]
     handles += [
         Line2D([], [], color="0.4", linestyle=s, label=f"step {t:g}") for t, s in zip(steps, STYLES, strict=False)
@@ -38,7 +40,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     handles.append(Line2D([], [], label="two central solutions", **style.THEORY))
     panels[0].legend(handles=handles, loc="upper right")
     return figure, pd.concat(drawn)
-
-
-if __name__ == "__main__":
-    style.main("barycenter_convergence", draw)

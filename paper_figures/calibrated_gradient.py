@@ -3,16 +3,18 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 COLOURS = (style.RED, style.ORANGE, style.SKY, style.BLUE)
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw predicted against measured derivatives at the smallest change of mass, a panel for each epsilon."""
-    table = table[table["size"] == table["size"].min()]
+    smallest = data[["predicted", "finite_difference", "marginal_error"]].sel(size=data["size"].min())
+    table = smallest.to_dataframe().reset_index()
     epsilons = sorted(table.epsilon.unique(), reverse=True)
     figure, panels = plt.subplots(
         1, len(epsilons), figsize=(style.PAGE, 2.6), sharex=True, sharey=True, layout="constrained", squeeze=False
@@ -37,7 +39,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     panels[0, 0].set_yscale("symlog", linthresh=10)
     panels[0, 0].set_ylim(top=1e5)
     return figure, table
-
-
-if __name__ == "__main__":
-    style.main("calibrated_gradient", draw)

@@ -2,15 +2,17 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 COLOURS = (style.ORANGE, style.RED, style.GREEN, style.BLUE)
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw, for each dimension, how near the recovered points come to the silo's, and which share of them hits."""
+    table = data[["distance", "share_recovered"]].to_dataframe().reset_index()
     dims = table.dim.unique()
     figure, rows = plt.subplots(
         2, len(dims), figsize=(style.PAGE, 3.6), layout="constrained", sharex=True, sharey="row", squeeze=False
@@ -41,7 +43,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         axes.set_xlabel(r"$\varepsilon$ / mean cost")
     figure.legend(*rows[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure, pd.concat(summaries)
-
-
-if __name__ == "__main__":
-    style.main("disclosure", draw)

@@ -2,20 +2,21 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 WORKFLOWS = {"replace": style.RED, "accumulate": style.BLUE, "accumulate_subsample": style.GREEN}
 VERIFIERS = {"none": "no verifier", "silo": "verifier prefers its silo's symbols"}
 QUANTITIES = {"symbols": "surviving symbols", "lost_mass": "truth's mass on lost symbols"}
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw surviving symbols and lost mass, a column for each verifier."""
     by = ["workflow", "verifier", "source", "generation"]
-    table = table[table.generation > 0]
+    table = data.sel(generation=slice(1, None)).to_dataframe().reset_index()
     drawn = pd.concat([style.over_seeds(table, by, q).assign(quantity=q) for q in QUANTITIES])
     figure, panels = plt.subplots(
         2, len(VERIFIERS), figsize=(style.PAGE, 3.6), sharex=True, sharey="row", layout="constrained"
@@ -38,7 +39,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     handles.append(Line2D([], [], label="theory (a lower bound for accumulate subsample)", **style.THEORY))
     panels[0, 0].legend(handles=handles, loc="lower left", fontsize=5.5)
     return figure, drawn
-
-
-if __name__ == "__main__":
-    style.main("discrete_tails", draw)

@@ -2,10 +2,11 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 WORKFLOWS = {
     "replace": style.RED,
@@ -18,9 +19,9 @@ PANELS = {
 }
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw means over instances with two standard errors, and the mean of the theory."""
-    table = table[table.generation > 0]
+    table = data.sel(generation=slice(1, None)).to_dataframe().reset_index()
     figure, panels = plt.subplots(2, 1, figsize=(style.COLUMN, 5.0), sharex=True, layout="constrained")
     drawn = []
     for axes, (metric, label) in zip(panels, PANELS.items(), strict=True):
@@ -44,7 +45,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure, pd.concat(drawn)
-
-
-if __name__ == "__main__":
-    style.main("gaussian_collapse", draw)

@@ -4,15 +4,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import scipy.stats
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw each generation and seed as a point, the line of least squares through all, and what the bound allows."""
-    real, table = table[table.verifier == "real images"], table[table.verifier != "real images"]
+    table, real = data.to_dataframe().reset_index(), data.attrs["summary"]["real_images"]
     table = table.assign(excess=table.risk - table.kept_risk, allowed=table.slope * table.entropic_w)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(style.PAGE, 2.6), layout="constrained")
     for verifier, look in style.VERIFIERS.items():
@@ -37,12 +38,9 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     middle.minorticks_off()
     middle.set_yscale("symlog", linthresh=1)
     middle.legend(loc="upper left")
-    right.axhline(real.accuracy.iloc[0], color="grey", linestyle=":", linewidth=0.8, label="real images")
+    right.axhline(real["accuracy"], color="grey", linestyle=":", linewidth=0.8, label="real images")
     right.set(xlabel="generation $t$", ylabel="accuracy on real images", ylim=(0, 1))
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     columns = ["verifier", "seed", "generation", "excess", "entropic_w", "allowed", "accuracy"]
-    return figure, pd.concat([table[columns], real[[*columns[:3], "accuracy"]]])
-
-
-if __name__ == "__main__":
-    style.main("generalization_cost", draw)
+    last = {"verifier": "real images", "seed": 0, "generation": 0, "accuracy": real["accuracy"]}
+    return figure, pd.concat([table[columns], pd.DataFrame([last])])

@@ -3,15 +3,17 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 COLOURS = (style.ORANGE, style.SKY, style.BLUE, style.RED)
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw the excess over the distance of the ends by round, and the slope of potentials by tau."""
+    table = data[["excess", "potential_slope"]].to_dataframe().reset_index()
     figure, (left, right) = plt.subplots(1, 2, figsize=(style.PAGE, 2.4), layout="constrained")
     excess = style.over_seeds(table, ["tau", "round"], "excess")
     for (tau, rows), colour in zip(excess.groupby("tau"), COLOURS, strict=False):
@@ -33,7 +35,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     right.legend(loc="upper left")
     drawn = pd.concat([excess.assign(quantity="excess"), slopes.assign(quantity="potential_slope")])
     return figure, drawn
-
-
-if __name__ == "__main__":
-    style.main("geodesic", draw)

@@ -2,9 +2,10 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 COLOURS = {
     "replace": style.ORANGE,
@@ -41,9 +42,10 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(rows).assign(quantity="dispersion_published")
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw a column for each family: dispersion ratios for each n beside theory, sliced distances for the last."""
-    table = table[table.generation > 0]
+    quantities = ["dispersion_ratio", "dispersion_theory", "sliced_w"]
+    table = data[quantities].sel(generation=slice(1, None)).to_dataframe().reset_index()
     families, sizes = list(dict.fromkeys(table.family)), sorted(table.num_kept.unique())
     rows = [("dispersion_ratio", n) for n in sizes] + [("sliced_w", sizes[-1])]
     figure, panels = plt.subplots(
@@ -51,7 +53,6 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         sharex=True, sharey="row", squeeze=False,
     )  # fmt: skip
     by = ["family", "setting", "num_kept", "generation"]
-    quantities = ("dispersion_ratio", "dispersion_theory", "sliced_w")
     measured = [style.over_seeds(table, by, q).assign(quantity=q) for q in quantities]
     others = published()
     there = others.generation.isin(table.generation) & others.family.isin(families) & others.num_kept.isin(sizes)
@@ -84,7 +85,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     names = [*labels, "Gaussian theory", "published, one number"]
     figure.legend([*handles, theory, number], names, loc="outside lower center", ncols=6)
     return figure, drawn
-
-
-if __name__ == "__main__":
-    style.main("non_gaussian", draw)

@@ -3,9 +3,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 LOOKS = style.VERIFIERS | {
     "potentials": {"color": style.ORANGE, "marker": "o", "linestyle": "-"},
@@ -14,8 +15,10 @@ LOOKS = style.VERIFIERS | {
 QUANTITIES = {"seconds": "seconds", "bytes": "temporary bytes"}
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw both quantities, a row each, against every axis, a column each."""
+    order = ["operation", "axis", "factor"]
+    table = data[["size", *QUANTITIES]].to_dataframe(order).dropna().astype({"bytes": int}).reset_index()
     names = list(dict.fromkeys(table.axis))
     operations = list(dict.fromkeys(table.operation))
     figure, panels = plt.subplots(
@@ -39,7 +42,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         axes.xaxis.minorticks_off()
         axes.set_xlabel(name)
     return figure, table
-
-
-if __name__ == "__main__":
-    style.main("overhead", draw)

@@ -2,16 +2,19 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 COLOURS = (style.BLUE, style.GREEN, style.ORANGE, style.RED)
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw slopes with 95% intervals over seeds; mean field dashed, psi as thin lines."""
+    drawn = ["slope", "slope_low", "slope_high", "slope_mean_field", "psi"]
+    table = data[drawn].rename(centre="generation").to_dataframe().reset_index()
     figure, panels = plt.subplots(3, 1, figsize=(style.COLUMN, 6.6), layout="constrained")
     dims = sorted(table.dim.unique())
     colour = dict(zip(dims, COLOURS, strict=False))
@@ -51,7 +54,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         ]
     )  # fmt: skip
     return figure, table
-
-
-if __name__ == "__main__":
-    style.main("power_law", draw)

@@ -2,13 +2,15 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw trace ratios over generations, and the distance to the truth at the end against all bytes sent."""
+    table = data[["trace_ratio", "bures_w2", "bytes"]].to_dataframe().reset_index().astype({"bytes": int})
     figure, (left, right) = plt.subplots(1, 2, figsize=(style.PAGE, 3.0), layout="constrained")
     by = ["verifier", "generation", "bytes"]
     drawn = pd.concat([style.over_seeds(table, by, q).assign(quantity=q) for q in ("trace_ratio", "bures_w2")])
@@ -29,7 +31,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     right.set_xlim(left=0)
     figure.legend(loc="outside right center")
     return figure, drawn
-
-
-if __name__ == "__main__":
-    style.main("proxy_gaussian", draw)

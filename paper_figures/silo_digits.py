@@ -2,17 +2,19 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 VERIFIERS = {"random": "random", "pooled": "pooled", "silo": "single_silo"}
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw trace ratios: a row for each split, a column for each workflow."""
-    table = table[table.generation > 0]
+    dims = ["source", "split", "verifier", "seed", "generation", "workflow"]
+    table = data.trace_ratio.sel(generation=slice(1, None)).to_dataframe(dim_order=dims).reset_index()
     means = style.over_seeds(table, ["workflow", "split", "verifier", "source", "generation"], "trace_ratio")
     splits, workflows = means.split.unique(), means.workflow.unique()
     figure, panels = plt.subplots(
@@ -36,7 +38,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     handles.append(Line2D([], [], label="theory", **style.THEORY))
     panels[0, 0].legend(handles=handles, loc="lower left")
     return figure, means
-
-
-if __name__ == "__main__":
-    style.main("silo_digits", draw)

@@ -3,16 +3,18 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 DIALS = {"num_silos": "silos $K$", "num_train": "real images", "num_iterations": "EM iterations"}
 LARGEST = 4  # colours end at a sixteenth, and at sixteen times, the distance of random selection
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw gains over random selection, log2 of the ratio of Fréchet distances; crossed where two errors reach zero."""
+    table = data[["gain"]].to_dataframe().dropna().reset_index()
     table = table[table.verifier != "random"]
     keys = ["classes", "budget", *DIALS, "verifier"]
     drawn = style.over_seeds(table, keys, "gain")
@@ -53,7 +55,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         figure.axes[len(verifiers) + 1].set_ylabel(r"$\log_2$ of gain, one class a silo")
         rest[0].legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(verifiers))
     return figure, drawn
-
-
-if __name__ == "__main__":
-    style.main("silo_geometry", draw)

@@ -2,9 +2,10 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 QUANTITIES = {
     "frechet": "Fréchet distance",
@@ -18,9 +19,10 @@ SHOWN = (
 )  # fmt: skip
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw a row for each split and generator, a column for each score; dotted: real training images."""
-    real, table = table[table.verifier == "real images"], table[table.verifier.isin(SHOWN) & (table.silo == 0)]
+    table, real = data[list(QUANTITIES)].sel(silo=0).to_dataframe().reset_index(), data.attrs["summary"]["real_images"]
+    table = table[table.verifier.isin(SHOWN)]
     by = ["split", "generator", "verifier", "generation"]
     drawn = pd.concat([style.over_seeds(table, by, q).assign(quantity=q) for q in QUANTITIES])
     rows = list(drawn[["split", "generator"]].drop_duplicates().itertuples(index=False, name=None))
@@ -35,7 +37,7 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                 cell = here[(here.verifier == verifier) & (here.quantity == quantity)]
                 if len(cell):
                     style.band(axes, cell, "mean", "error", label=style.label(verifier), **style.VERIFIERS[verifier])
-            axes.axhline(real[quantity].iloc[0], color="grey", linestyle=":", linewidth=0.8, label="real images")
+            axes.axhline(real[quantity], color="grey", linestyle=":", linewidth=0.8, label="real images")
         line[0].set_yscale("log")
         line[0].set_ylabel(f"{split}\n{style.label(generator)}")
     for axes, title in zip(panels[0], QUANTITIES.values(), strict=True):
@@ -45,7 +47,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     handles, labels = panels[0][1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5)
     return figure, drawn
-
-
-if __name__ == "__main__":
-    style.main("siloed_images", draw)

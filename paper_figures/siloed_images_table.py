@@ -3,9 +3,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 QUANTITIES = {
     "frechet": "Fréchet distance",
@@ -16,8 +17,10 @@ QUANTITIES = {
 }
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw paired differences with 95% intervals, a row of panels for each split and generator."""
+    columns, order = ["mean", "half", "difference_mean", "difference_half"], ["score", "split", "generator", "verifier"]
+    table = data[columns].rename(selection="verifier").to_dataframe(order).reset_index()
     table = table[(table.verifier != "random") & table.score.isin(QUANTITIES)]
     rows = list(table[["split", "generator"]].drop_duplicates().itertuples(index=False, name=None))
     verifiers = list(dict.fromkeys(table.verifier))
@@ -50,7 +53,3 @@ def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         axes.set_title(title)
     figure.supxlabel("difference from random selection, last generation (green: better, red: worse)", fontsize=7)
     return figure, table
-
-
-if __name__ == "__main__":
-    style.main("siloed_images_table", draw)

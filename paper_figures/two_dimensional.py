@@ -3,15 +3,19 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
-from paper_figures import style
+from jaxcollapse.paper_figures.support import style
 
 SHOWN = (0, 1, 2, 5, 10)
 
 
-def draw(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw one shape and the last generator over generations, and below it every shape and generator at the end."""
+    shown = data.points.sel(seed=[0]).to_dataset("axis").to_dataframe().reset_index().drop(columns="sample")
+    coverage = data[["covered", "smallest_share", "entropy"]].to_dataframe().reset_index()
+    table = coverage.merge(shown, how="left")
     verifiers = list(dict.fromkeys(table.verifier))
     last = table.generation.max()
     keys = ["dataset", "generator"]
@@ -50,12 +54,8 @@ def cloud(axes: plt.Axes, points: pd.DataFrame) -> None:
     """Draw the samples of one model, and under them how many segments it covers, over seeds."""
     axes.scatter(points.x, points.y, s=0.6, color=style.BLUE, linewidth=0)
     covered = points.drop_duplicates("seed").covered
-    spread = f" ({covered.min()}-{covered.max()})" if np.ptp(covered) else ""
+    spread = f" ({covered.min():g}-{covered.max():g})" if np.ptp(covered) else ""
     axes.set_xlabel(f"{covered.mean():.3g}{spread}", fontsize=5.5, labelpad=1)
     axes.set(xlim=(-2.7, 2.7), ylim=(-2.7, 2.7), xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set_visible(True)
     axes.spines[:].set_linewidth(0.3)
-
-
-if __name__ == "__main__":
-    style.main("two_dimensional", draw)

@@ -1,202 +1,208 @@
-"""Experiments through their command lines: outputs, figures, bad input, interruption."""
+"""Every experiment, study and figure through the command, in this process."""
 
 import dataclasses
-import json
-import subprocess
-import sys
+import importlib
+import re
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib import pyplot as plt
 
-from experiments import common
-from experiments.common import Output, Runner, Settings
-from jaxcollapse import Moments, Run, build_collapse, record_model, seeds, sizes, top_of_gaussian
-from jaxcollapse.generators import gaussian
-from jaxcollapse.memories import moments_memory
-from jaxcollapse.metrics import trace_ratio
-from jaxcollapse.targets import isotropic_target
-from jaxcollapse.workflows import accumulate
+import jaxcollapse
+from jaxcollapse import command, results
+from jaxcollapse.command import EXPERIMENTS, FIGURES, GROUPS, RUNNABLE, STUDIES, main, parse, preset_of
+from jaxcollapse.paper_figures.support import drawing
 
 ROOT = Path(__file__).parents[1]
-COLUMNS = {
-    "gaussian_collapse": [
-        "setting", "num_kept", "budget", "dim", "seed", "generation",
-        "trace_ratio", "mean_error", "target_distance", "bures_w2", "source",
-    ],
-    "power_law": [
-        "target", "dim", "budget", "num_kept", "psi", "psi_finite",
-        "generation", "slope", "slope_low", "slope_high", "slope_mean_field",
-    ],
-    "finite_n": ["quantity", "instance", "num_kept", "simulation", "standard_error", "theory", "generation"],
-    "silo_digits": [
-        "workflow", "split", "verifier", "seed", "generation",
-        "trace_ratio", "mean_error", "bures_w2", "effective_rank", "target_distance", "source",
-    ],
-    "calibrated_gradient": [
-        "epsilon", "tau", "size", "point", "predicted", "finite_difference", "marginal_error",
-    ],
-    "geodesic": [
-        "seed", "tau", "round", "to_pool", "to_silo", "excess", "potential_slope", "potential_correlation",
-    ],
-    "barycenter_convergence": ["seed", "epsilon", "step", "round", "to_central", "to_gaussian", "floor"],
-    "proxy_gaussian": ["verifier", "seed", "generation", "trace_ratio", "mean_error", "bures_w2", "bytes"],
-    "disclosure": ["dim", "attack", "epsilon", "seed", "distance", "share_recovered", "exposure"],
-    "discrete_tails": ["workflow", "verifier", "seed", "generation", "symbols", "lost_mass", "source"],
-    "non_gaussian": [
-        "family", "setting", "num_kept", "budget", "seed", "generation",
-        "dispersion_ratio", "sliced_w", "min_component_weight", "component_entropy", "dispersion_theory",
-    ],
-    "two_dimensional": [
-        "dataset", "generator", "verifier", "seed", "generation", "covered", "smallest_share", "entropy", "x", "y",
-    ],
-    "siloed_images": [
-        "split", "generator", "verifier", "seed", "silo", "generation", "frechet", "frechet_classifier", "precision",
-        "recall", "density", "coverage", "trace_ratio", "vendi", "class_entropy", "smallest_class",
-        "verifier_silo_recall", "least_silo_recall",
-    ],
-    "silo_geometry": [
-        "classes", "budget", "num_silos", "num_train", "num_iterations", "verifier", "seed", "frechet", "precision",
-        "recall", "gain",
-    ],
-    "generalization_cost": [
-        "verifier", "seed", "generation", "risk", "kept_risk", "accuracy", "slope", "sliced_w", "entropic_w", "frechet",
-    ],
-    "overhead": ["operation", "axis", "factor", "size", "seconds", "bytes"],
-}  # fmt: skip
-FURTHER = {"siloed_images": ["siloed_images_samples", "siloed_images_table"]}
-DRAWN_TOGETHER = {"geodesic", "siloed_images"}  # by one command, without a name
 
 
-def call(module: str, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+@pytest.fixture(autouse=True)
+def _no_cache_of_the_user(monkeypatch):
+    monkeypatch.setattr(command, "keep_programs", lambda directory: None)
 
 
-@pytest.mark.parametrize("name", COLUMNS)
-def test_experiment_writes_results_and_its_figure_draws_them(name, tmp_path):
-    done = call(f"experiments.{name}", "--preset", "smoke", "--out", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    table = pd.read_csv(tmp_path / f"{name}.csv")
-    assert list(table.columns) == COLUMNS[name]
-    document = json.loads((tmp_path / f"{name}.json").read_text())
-    assert document["configuration"]["preset"] == "smoke"
-    assert {"jax", "numpy", "device"} <= set(document["versions"])
-    arrays = xr.open_dataset(tmp_path / f"{name}.nc")
-    assert set(arrays.dims) & {"generation", "round", "point", "factor", "epsilon"}
-    tables = [name, *FURTHER.get(name, [])]
-    assert {p.name for p in tmp_path.iterdir()} == {f"{t}.csv" for t in tables} | {f"{name}.json", f"{name}.nc"}
-    if "trace_ratio" in table and name != "siloed_images":  # whose truth is held out
-        start = table[table.generation == 0]
-        np.testing.assert_allclose(start.trace_ratio, 1, rtol=1e-5)
-        assert np.isfinite(table.trace_ratio).all()
-
-    figures = tmp_path / "figures"
-    module = "paper_figures" if name in DRAWN_TOGETHER else f"paper_figures.{name}"
-    drawn = call(module, "--results", str(tmp_path), "--out", str(figures))
-    assert drawn.returncode == 0, drawn.stderr
-    for figure in tables:
-        assert (figures / f"{figure}.png").stat().st_size > 20_000
-        assert len(pd.read_csv(figures / f"{figure}.csv")) > 0
-
-    again = call(f"experiments.{name}", "--preset", "smoke", "--out", str(tmp_path))
-    assert again.returncode == 2
-    assert again.stderr.splitlines()[-1].endswith("exists: give --overwrite to replace it")
+@pytest.fixture(autouse=True)
+def _programs_are_dropped():
+    yield
+    jax.clear_caches()
 
 
-def test_figure_draws_the_means_of_its_results(tmp_path):
-    from paper_figures import gaussian_collapse
+@pytest.fixture
+def displays(monkeypatch):
+    """List the displays that the command makes."""
+    made = []
+    monkeypatch.setattr(command, "Display", lambda stream, make=command.Display: made.append(make(stream)) or made[-1])
+    return made
 
-    rng = np.random.default_rng(0)
-    index = pd.MultiIndex.from_product(
-        [["replace", "accumulate+select"], range(4), [0, 1, 2], ["simulation", "theory"]],
-        names=["setting", "seed", "generation", "source"],
-    )
-    table = index.to_frame(index=False)
-    table["trace_ratio"], table["mean_error"] = rng.uniform(0.1, 1, (2, len(table)))
-    figure, drawn = gaussian_collapse.draw(table)
-    simulated = table[(table.setting == "replace") & (table.source == "simulation") & (table.generation > 0)]
-    expected = simulated.groupby("generation").trace_ratio.mean().to_numpy()
-    lines = [line.get_ydata() for line in figure.axes[0].lines]
-    assert any(len(y) == 2 and np.allclose(y, expected) for y in lines)
-    rows = drawn[(drawn.setting == "replace") & (drawn.source == "simulation") & (drawn.metric == "trace_ratio")]
-    np.testing.assert_allclose(rows["mean"], expected)
+
+def series_of(figure):
+    """List what each panel of a figure shows: the coordinates of every line and cloud of points, or the pixels."""
+    for axes in (axes for axes in figure.axes if axes.get_label() != "<colorbar>"):
+        lines = [np.asarray(line.get_xydata(), float).T for line in axes.lines]
+        clouds = [np.asarray(collection.get_offsets(), float).T for collection in axes.collections]
+        images = [np.asarray(image.get_array(), float).reshape(1, -1) for image in axes.images]
+        yield [series for series in (*lines, *clouds, *images) if np.isfinite(series).any()]
+
+
+def within(shown, numbers):
+    """Tell whether all that is shown is among some numbers."""
+    shown, numbers = (x[np.isfinite(x)] for x in (shown, numbers))
+    return np.allclose(shown, [numbers[np.abs(numbers - x).argmin()] for x in shown], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_runs_and_its_figures_show_its_numbers(name, tmp_path, displays):
+    out, figures = tmp_path / "out", tmp_path / "figures"
+    place = ["--out", str(out), "--figures", str(figures)]
+    assert main(["run", name, "--preset", "smoke", *place]) == 0
+    assert [path.name for path in out.iterdir()] == [f"{name}.nc"]
+    assert displays[0].num_finished == displays[0].num_parts > 0
+    data, module = results.load(out / f"{name}.nc"), importlib.import_module(RUNNABLE[name])
+    smoke = module.Config(**module.PRESETS["smoke"])
+    assert data.attrs["configuration"] == results.strict(dataclasses.asdict(smoke))
+    assert data.attrs["summary"]
+    assert data.attrs["experiment"] == name
+    drawn, kinds = [figure for figure in FIGURES if figure.startswith(name)], ("png", "pdf", "csv")
+    assert {path.name for path in figures.iterdir()} == {f"{figure}.{kind}" for figure in drawn for kind in kinds}
+    for figure in drawn:
+        picture, table = importlib.import_module(FIGURES[figure]).draw(data)
+        stored = pd.read_csv(figures / f"{figure}.csv")
+        assert stored.shape == table.shape
+        numbers = np.unique(stored.select_dtypes("number"))
+        for panel in series_of(picture):
+            assert any(within(coordinate, numbers) for series in panel for coordinate in series), figure
+        assert any(axes.get_xlabel() or axes.get_title() for axes in picture.axes) or picture.get_suptitle()
+        plt.close(picture)
+
+
+def said(capsys, *arguments):
+    """Run the command; its status, and what it wrote to either stream."""
+    status = main(arguments)
+    return status, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_are_experiments_in_another_setting_with_figures_of_their_own(name, tmp_path):
+    study = importlib.import_module(STUDIES[name])
+    experiment = study.run.__module__.rpartition(".")[2]
+    assert study.Config is importlib.import_module(EXPERIMENTS[experiment]).Config
+    settings = importlib.import_module(EXPERIMENTS[experiment]).PRESETS
+    assert all(study.PRESETS[preset] != settings[preset] for preset in settings)
+    dataset = xr.Dataset({"excess": ("round", [0.5, 0.1])}, attrs={"experiment": "geodesic"})
+    results.save(tmp_path / f"{name}.nc", dataset)
+    figures = {"geodesic_more": "json", "power_law": "json"}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("json.draw", lambda data: (plt.figure(), data.to_dataframe()), raising=False)
+        assert list(drawing.draw(tmp_path / f"{name}.nc", tmp_path, figures)) == [tmp_path / f"{name}_more.png"]
+
+
+def test_list_names_everything_with_a_line_each(capsys):
+    status, out, _ = said(capsys, "list")
+    sections = re.findall(r"^(\w+):\n((?:  \w+ +.*\n)+)", out, re.MULTILINE)
+    listed = {title: re.findall(r"^  (\w+) +\S.*\w", lines, re.MULTILINE) for title, lines in sections}
+    assert status == 0
+    assert listed == {"experiments": [*EXPERIMENTS], "studies": [*STUDIES], "figures": [*FIGURES]}
+    assert {path.stem for path in (ROOT / "experiments").glob("[!_]*.py")} == set(EXPERIMENTS)
+    assert {path.stem for path in (ROOT / "experiments" / "studies").glob("[!_]*.py")} == set(STUDIES)
+    assert {path.stem for path in (ROOT / "paper_figures").glob("[!_]*.py")} == set(FIGURES)
+
+
+def test_version(capsys):
+    assert said(capsys, "--version") == (0, f"jaxcollapse {jaxcollapse.__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_presets_are_scales_and_every_field_is_a_flag(name, capsys):
+    module = importlib.import_module(RUNNABLE[name])
+    assert [*module.PRESETS] == ["smoke", "quick", "paper"]
+    assert len({command.default(module, preset) for preset in module.PRESETS}) == 3
+    status, out, _ = said(capsys, "run", name, "--help")
+    assert status == 0
+    assert f"usage: jaxcollapse run {name} " in out
+    assert "--preset {smoke,quick,paper}" in out
+    for field in dataclasses.fields(module.Config):
+        assert f"--{field.name.replace('_', '-')}" in out
+
+
+@pytest.mark.parametrize("written", [["--preset", "paper"], ["--preset=paper"]])
+def test_flags_override_the_preset_wherever_it_stands(written):
+    for arguments in ([*written, "--num-kept", "7"], ["--num-kept", "7", *written]):
+        assert preset_of(arguments) == "paper"
+        request = parse(["run", "gaussian_collapse", *arguments])
+        assert (request.experiment.num_kept, request.experiment.num_generations) == (7, 300)
+        assert request.run.preset == "paper"
+
+
+def test_groups_run_in_one_process_each_with_its_figures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(GROUPS, "all", ("geodesic", "barycenter_convergence"))
+    arguments = ["run", "all", "--preset", "smoke", "--out", str(tmp_path), "--figures", str(tmp_path)]
+    status, _, err = said(capsys, *arguments)
+    assert status == 0
+    assert {path.stem for path in tmp_path.iterdir()} == set(GROUPS["all"])
+    assert len(list(tmp_path.iterdir())) == 8
+    order = re.findall(r"(\w+): \S+\.(nc|png)$", err, re.MULTILINE)
+    assert order == [(name, kind) for name in GROUPS["all"] for kind in ("nc", "png")]
+    status, _, err = said(capsys, *arguments)
+    assert (status, err.count("is there already")) == (0, 2)
+
+
+def test_figures_are_drawn_again_from_results_alone(tmp_path, capsys):
+    assert main(["run", "geodesic", "--preset", "smoke", "--out", str(tmp_path), "--figures", str(tmp_path / "a")]) == 0
+    status, _, err = said(capsys, "figure", "geodesic", "--results", str(tmp_path), "--out", str(tmp_path / "b"))
+    assert status == 0
+    assert err.endswith(f"{tmp_path / 'b' / 'geodesic.png'}\n")
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--budget", "1.5"], "budget = 1.5: must be in (0, 1]"),
-        (["--num-kept", "5"], "num_kept = 5: a Gaussian in 10 dimensions needs at least 12 samples"),
-        (["--preset", "smok"], "did you mean 'smoke'?"),
-        (["--num-generations", "0"], "num_generations = 0: must be at least 1"),
-        (["--out", str(ROOT / "README.md" / "below")], "Not a directory"),
+        ("run gaussian_collapse --budget 1.5", "gaussian_collapse: budget = 1.5: must be in (0, 1]"),
+        ("run gaussian_collapse --num-kept 5", "num_kept = 5: a Gaussian in 10 dimensions needs at least 12 samples"),
+        ("run gaussian_collapse --num-generations 0", "num_generations = 0: must be at least 1"),
+        ("run gaussian_collapse --out README.md/below", "Not a directory"),
+        ("run gausian_collapse", "experiment 'gausian_collapse' is not known"),
+        ("run", "name experiments to run: `jaxcollapse list` shows them"),
+        ("run geodesic --preset smok", "Expected one of ('smoke', 'quick', 'paper')"),
+        ("run two_dimensional --verifiers pooledd", "invalid choice 'pooledd'"),
+        ("figure all --results nowhere", "nowhere holds no results of all: `jaxcollapse run` makes them"),
+        ("figure geodesic --results tests", "tests holds no results of geodesic"),
+        ("figure geodesics", "invalid choice 'geodesics'"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path):
-    done = call("experiments.gaussian_collapse", "--preset", "smoke", "--out", str(tmp_path), *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+def test_bad_input_is_said_with_status_2(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    place = [] if "--out" in arguments or "run g" not in arguments else ["--out", str(tmp_path / "out")]
+    status, out, err = said(capsys, *arguments.split(), *place)
+    assert (status, out) == (2, "")
+    assert message in " ".join(re.sub("[│╭╮╰╯─]", "", err).split())
+    assert list(tmp_path.iterdir()) == []
 
 
-@dataclasses.dataclass(frozen=True)
-class ToyConfig(Settings):
-    """A toy experiment: registering one takes a config, presets and `run`."""
-
-    num_generations: int = 12
-    """Generations."""
-
-
-def toy_run(config: ToyConfig, runner: Runner) -> Output:
-    truth = Moments(jnp.float32(1), jnp.zeros(2), jnp.eye(2))
-    target = isotropic_target(jnp.ones(2))
-    recursion = sizes(20, 0.2, config.num_generations)
-
-    def build(seed):
-        collapse = build_collapse(gaussian(), top_of_gaussian(target), accumulate(moments_memory()))
-        return Run(seed, collapse, truth, recursion, record_model({"trace_ratio": trace_ratio}, truth))
-
-    arrays = runner.sweep("toy", build, {"seed": seeds(3, config.seed)}, chunk_size=3)
-    return Output(arrays, arrays.to_dataframe().reset_index(), {})
+def test_completion_knows_experiments_and_their_flags(capsys):
+    status, out, _ = said(capsys, "--tyro-print-completion", "bash")
+    assert status == 0
+    for word in (*RUNNABLE, "--num-replicates", "--results"):
+        assert word in out
 
 
-def run_toy(monkeypatch, out: Path) -> None:
-    monkeypatch.setattr(sys, "argv", ["toy", "--preset", "quick", "--out", str(out)])
-    common.main("toy", toy_run, ToyConfig, {"quick": {}})
+def test_figure_draws_the_means_of_its_results():
+    from jaxcollapse.paper_figures import gaussian_collapse
 
-
-def test_interrupted_experiment_keeps_its_chunks_and_continues_bit_for_bit(monkeypatch, tmp_path, capsys):
-    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-    run_toy(monkeypatch, whole)
-
-    saves = []
-    save = common.results.save_arrays
-
-    def save_then_interrupt(*arguments):
-        save(*arguments)
-        saves.append(arguments)
-        if len(saves) == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(common.results, "save_arrays", save_then_interrupt)
-        with pytest.raises(SystemExit, match="130"):
-            run_toy(monkeypatch, pieces)
-    assert "interrupted; finished parts are kept" in capsys.readouterr().err
-    (part,) = [p.relative_to(pieces) for p in pieces.rglob("*") if p.is_file()]
-    assert (part.parts[0], part.name, len(part.parts)) == ("toy.parts", "toy.npz", 3)
-
-    advances = []
-    monkeypatch.setattr(common.results, "save_arrays", lambda *arguments: advances.append(save(*arguments)))
-    run_toy(monkeypatch, pieces)
-    assert len(advances) == 2
-    assert {p.name for p in pieces.iterdir()} == {"toy.csv", "toy.json", "toy.nc"}
-    assert (pieces / "toy.csv").read_bytes() == (whole / "toy.csv").read_bytes()
-    jax.clear_caches()
+    rng = np.random.default_rng(0)
+    dims = {"setting": ["replace", "accumulate+select"], "seed": range(4), "generation": range(3)}
+    dims |= {"source": ["simulation", "theory"]}
+    values = rng.uniform(0.1, 1, (2, 2, 4, 3, 2))
+    data = xr.Dataset({name: ([*dims], v) for name, v in zip(("trace_ratio", "mean_error"), values, strict=True)}, dims)
+    figure, drawn = gaussian_collapse.draw(data)
+    expected = values[0, 0, :, 1:, 0].mean(axis=0)
+    lines = [line.get_ydata() for line in figure.axes[0].lines]
+    assert any(len(y) == 2 and np.allclose(y, expected) for y in lines)
+    rows = drawn[(drawn.setting == "replace") & (drawn.source == "simulation") & (drawn.metric == "trace_ratio")]
+    np.testing.assert_allclose(rows["mean"], expected)
+    plt.close(figure)

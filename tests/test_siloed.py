@@ -1,10 +1,6 @@
-"""Experiments on siloed images: resuming after a kill, bad input, and the parts that have independent oracles."""
+"""Experiments on siloed images: bad input, and the parts that have independent oracles."""
 
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,42 +8,24 @@ import numpy as np
 import ot
 import pandas as pd
 import pytest
+import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
-from experiments import image_silos, silo_geometry, siloed_images
-from experiments.common import Runner
-from experiments.generalization_cost import divergence, judge, steepest
-from experiments.image_silos import SPLITS, deal, problem
-from experiments.siloed_images import PRESETS, Config, grid, summarise
+from jaxcollapse import command
 from jaxcollapse.base import Measure
 from jaxcollapse.classifier import Classifier, log_probabilities
+from jaxcollapse.experiments import silo_geometry, siloed_images
+from jaxcollapse.experiments.generalization_cost import divergence, judge, steepest
+from jaxcollapse.experiments.siloed_images import PRESETS, Config, grid, summarise
+from jaxcollapse.experiments.support import image_silos
+from jaxcollapse.experiments.support.image_silos import SPLITS, deal, problem
+from jaxcollapse.experiments.support.runner import Runner
 from jaxcollapse.measures import uniform_measure
+from jaxcollapse.paper_figures.siloed_images_samples import strip
 from jaxcollapse.sizes import sizes
 from jaxcollapse.verifiers import verifier
-from paper_figures.siloed_images_samples import strip
 
-ROOT = Path(__file__).parents[1]
 SMOKE = Config(**PRESETS["smoke"])
-
-
-def command(out: Path, *flags: str) -> list[str]:
-    preset = ["--preset", "smoke", "--verifiers", "random", "tilt", "--num-generations", "3"]
-    return [sys.executable, "-m", "experiments.siloed_images", *preset, "--out", str(out), *flags]
-
-
-def test_killed_run_continues_bit_for_bit(tmp_path):
-    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-    subprocess.run(command(whole), cwd=ROOT, check=True, capture_output=True)
-    running = subprocess.Popen(command(pieces), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    first = "siloed_images.parts/*/ExDir(1, 0.1), gaussian_mixture, random.npz"
-    while not list(pieces.glob(first)) and running.poll() is None:
-        time.sleep(0.01)
-    running.send_signal(signal.SIGKILL)
-    assert running.wait() == -signal.SIGKILL
-    assert not list(pieces.glob("*.csv"))
-    subprocess.run(command(pieces), cwd=ROOT, check=True, capture_output=True)
-    for name in ("siloed_images.csv", "siloed_images_table.csv", "siloed_images_samples.csv", "siloed_images.nc"):
-        assert (pieces / name).read_bytes() == (whole / name).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -98,23 +76,31 @@ def test_keep_all_keeps_the_whole_pool_whatever_the_silo():
 
 def test_paired_differences_and_silos_in_turn():
     rows = [
-        {"split": "s", "generator": "g", "verifier": v, "seed": seed, "silo": k, "generation": 1}
+        {"split": "s", "generator": "g", "verifier": v, "seed": seed, "silo": k}
         | dict.fromkeys(siloed_images.SCORED, value + seed)
         for seed in (0, 1, 2)
         for v, k, value in (("random", 0, 1.0), ("single_silo", 0, 3.0), ("single_silo", 1, 5.0))
     ]
-    table = summarise(pd.DataFrame(rows)).set_index(["verifier", "score"])
-    frechet = table.xs("frechet", level="score")
-    assert_allclose(frechet.loc["single_silo", ["mean", "difference_mean", "difference_half"]].astype(float), [4, 2, 0])
-    assert_allclose(frechet.loc["single_silo, any", ["mean", "difference_mean"]].astype(float), [5, 3])
-    assert_allclose(frechet.loc["random", "half"], 4.302653 / np.sqrt(3), rtol=1e-6)
+    last = pd.DataFrame(rows).set_index(["split", "generator", "verifier", "seed", "silo"]).to_xarray()
+    found = summarise(last).sel(split="s", generator="g", score="frechet")
+    assert_array_equal(found.selection, ["random", "single_silo", "single_silo, any"])
+    assert_allclose(found["mean"], [2, 4, 5])
+    assert_allclose(found.difference_mean, [0, 2, 3])
+    assert_allclose(found.difference_half, 0)
+    assert_allclose(found.half, 4.302653 / np.sqrt(3), rtol=1e-6)
+
+
+def test_without_random_selection_nothing_is_compared():
+    labels = {"split": ["s"], "generator": ["g"], "verifier": ["tilt"], "seed": [0, 1], "silo": [0]}
+    scores = dict.fromkeys(siloed_images.SCORED, (tuple(labels), np.ones((1, 1, 1, 2, 1))))
+    found = summarise(xr.Dataset(scores, labels))
+    assert_array_equal(found["mean"], np.ones((1, 1, 1, 12)))
+    assert np.isnan(found.difference_mean).all()
 
 
 def test_grid_shows_the_images():
     shown = np.linspace(-1, 1, 2 * 3 * 12).reshape(2, 3, 12)
-    table = grid(shown)
-    assert list(table.columns[:2]) == ["generation", "image"]
-    row = strip(table[table.generation == 1])
+    row = strip(grid(shown)[1])
     assert row.shape == (2, 9, 3)
     assert_array_equal(row[:, 3:5].reshape(-1), np.round((shown[1, 1] + 1) * 127.5))
 
@@ -191,18 +177,18 @@ def test_geometry_deals_each_number_of_classes(digits):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--dataset", "cifar"), "did you mean 'cifar10'?"),
-        (("--dataset", "mnist", "--data", "nowhere"), "nowhere"),
-        (("--splits", "iid", "--num-silos", "300"), "images of the smallest silo = 1: must be at least 2"),
-        (("--features", "no_such_module:f"), "features = 'no_such_module:f': must be pca, or MODULE:FUNCTION"),
-        (("--workflow", "fresh_mix"), "workflow 'fresh_mix' is not known"),
-        (("--num-verifying-silos", "11"), "num_verifying_silos = 11: must be in [1, 10]"),
-        (("--num-train", "5000"), "num_train = 5000: must be in"),
+        ("--dataset cifar", "invalid choice 'cifar' for argument '--dataset'"),
+        ("--dataset mnist --data nowhere", "nowhere"),
+        ("--splits iid --num-silos 300", "images of the smallest silo = 1: must be at least 2"),
+        ("--features no_such_module:f", "features = 'no_such_module:f': must be pca, or MODULE:FUNCTION"),
+        ("--workflow fresh_mix", "invalid choice 'fresh_mix' for argument '--workflow'"),
+        ("--num-verifying-silos 11", "num_verifying_silos = 11: must be in [1, 10]"),
+        ("--num-train 5000", "num_train = 5000: must be in"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path):
-    done = subprocess.run(command(tmp_path, *flags), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not list(tmp_path.glob("*.csv"))
+def test_bad_input_is_said_with_status_2(flags, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "keep_programs", lambda directory: None)
+    place = ["--preset", "smoke", "--out", str(tmp_path / "out")]
+    assert command.main(["run", "siloed_images", *place, *flags.split()]) == 2
+    assert message in " ".join(re.sub("[│╭╮╰╯─]", "", capsys.readouterr().err).split())
+    assert not list(tmp_path.rglob("*.nc"))

@@ -66,14 +66,12 @@ def assert_same_bits(actual, expected):
         assert actual[name].dtype == expected[name].dtype
 
 
-def break_at(chunk):
-    """Make a progress function that raises at its call of that number."""
-    calls = []
+def break_at(generation, error=BrokenError):
+    """Make a progress function that raises once so many generations are done."""
 
-    def progress(done, total):
-        calls.append(done)
-        if len(calls) == chunk + 1:
-            raise BrokenError
+    def progress(done, total, doing):
+        if doing == "running" and done == generation:
+            raise error
 
     return progress
 
@@ -158,7 +156,7 @@ def test_datasets_are_laid_side_by_side_with_their_warnings():
     assert_array_equal(lacking.x, [[1, np.nan], [np.nan, 2]])
 
 
-def test_what_is_prepared_is_evaluated_once_and_reaches_build():
+def test_what_is_prepared_is_evaluated_once_and_reaches_build(tmp_path):
     evaluated = []
 
     def prepare(seed, scale, data):
@@ -170,7 +168,7 @@ def test_what_is_prepared_is_evaluated_once_and_reaches_build():
         return simulation(seed, sizes(NUM_KEPT, 0.5, 6), record=lambda *_: {"location": location, "drawn": drawn})
 
     data, axes = jnp.arange(8.0).reshape(4, 2), {"scale": [1.0, 3.0, 5.0], "seed": seeds(2)}
-    found = sweep(build, axes, fixed={"data": data}, prepare=prepare, chunk_size=2)
+    found = sweep(build, axes, fixed={"data": data}, prepare=prepare, checkpoint=tmp_path / "part.npz", interval=0)
     jax.effects_barrier()
     assert len(evaluated) == 6  # points, not generations or chunks
     expected = np.array([1.0, 3, 5])[:, None, None, None] * np.asarray(data.mean(axis=0))
@@ -193,25 +191,58 @@ def test_fixed_and_prepared_arrays_are_arguments_of_the_program():
 
 
 @pytest.mark.parametrize("num_generations", [0, 5])
-def test_a_sweep_in_chunks_is_the_sweep_bit_for_bit(num_generations):
-    # Chunks have one size: what is computed beyond the last generation is dropped, and warns of nothing.
+def test_a_sweep_in_chunks_is_the_sweep_bit_for_bit_and_says_what_it_does(num_generations):
     seen = []
-    chunks = small(num_generations, chunk_size=2, progress=lambda *at: seen.append(at))
+    chunks = small(num_generations, interval=0, progress=lambda *at: seen.append(at))
     assert_same_bits(chunks, small(num_generations))
-    assert seen == [(done, num_generations) for done in ([0, 2, 4, 5] if num_generations else [0])]
+    running = [(done, num_generations, "running") for done in (0, *range(num_generations + 1))]
+    assert seen == [(0, 0, "tracing"), (0, num_generations, "compiling"), *running]
     assert chunks["model.mean"].shape == (2, 2, num_generations + 1, DIM)
 
 
-@pytest.mark.parametrize("chunk", range(4))
-def test_an_interrupted_sweep_continues_bit_for_bit(tmp_path, chunk):
-    path, whole = tmp_path / "part.npz", small(chunk_size=2)
-    with pytest.raises(BrokenError):
-        small(chunk_size=2, checkpoint=path, progress=break_at(chunk))
+def test_chunks_grow_until_they_fill_the_interval():
     seen = []
-    resumed = small(chunk_size=2, checkpoint=path, progress=lambda done, total: seen.append(done))
-    assert seen == list(range(2 * chunk, 7, 2))
+    grown = small(120, interval=1e6, progress=lambda done, *_: seen.append(done))
+    assert_same_bits(grown, small(120))
+    assert seen == [0, 0, 0, 0, 4, 20, 70, 120]  # four times as many each, and 50 at most
+
+
+@pytest.mark.parametrize("generation", [0, 1, 6])
+def test_an_interrupted_sweep_continues_bit_for_bit(tmp_path, generation):
+    path, whole = tmp_path / "part.npz", small()
+    with pytest.raises(BrokenError):
+        small(interval=0, checkpoint=path, progress=break_at(generation))
+    seen = []
+    resumed = small(interval=0, checkpoint=path, progress=lambda done, total, doing: seen.append((doing, done)))
+    assert [done for doing, done in seen if doing == "running"] == [0] * (generation == 0) + list(range(generation, 7))
     assert_same_bits(resumed, whole)
-    assert_same_bits(small(chunk_size=2, checkpoint=path), whole)
+    seen.clear()
+    assert_same_bits(small(checkpoint=path, progress=lambda done, total, doing: seen.append(doing)), whole)
+    assert seen == ["tracing", "running"]
+
+
+def test_a_sweep_that_the_user_interrupts_saves_what_is_done(tmp_path):
+    path, seen = tmp_path / "part.npz", []
+    with pytest.raises(KeyboardInterrupt):
+        small(120, interval=1e6, checkpoint=path, progress=break_at(70, KeyboardInterrupt))
+    small(120, checkpoint=path, progress=lambda done, total, doing: seen.append(done))
+    assert seen[1] == 70
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "bit", "other arrays"])
+def test_a_damaged_checkpoint_is_set_aside_and_computed_again(tmp_path, damage):
+    path, whole = tmp_path / "part.npz", small(checkpoint=tmp_path / "part.npz")
+    content = bytearray(path.read_bytes())
+    if damage == "bit":
+        content[len(content) // 2] ^= 1
+    path.write_bytes({"empty": b"", "cut": content[:-10]}.get(damage, content))
+    if damage == "other arrays":
+        np.savez(path, np.zeros(3))
+    broken = path.read_bytes()
+    with pytest.warns(UserWarning, match=r"part\.npz is damaged: set aside as part\.npz\.damaged, computed again$"):
+        assert_same_bits(small(checkpoint=path), whole)
+    assert (tmp_path / "part.npz.damaged").read_bytes() == broken
+    assert_same_bits(small(checkpoint=path), whole)
 
 
 @pytest.mark.parametrize(
@@ -222,16 +253,15 @@ def test_an_interrupted_sweep_continues_bit_for_bit(tmp_path, chunk):
         ({"key": 4}, "seed"),
         ({"target": TARGET._replace(location=LOCATION + 1)}, "target"),
         ({"record": lambda key, state, info: {"model": state.params, "mass": 2 * info.kept.weights.sum()}}, "program"),
-        ({"num_generations": 8}, "generations"),
-        ({"num_generations": 6, "chunk_size": 3}, "program"),
+        ({"num_generations": 8}, "generations, program"),
     ],
 )
 def test_a_checkpoint_of_another_sweep_is_refused(tmp_path, changed, differs):
     path = tmp_path / "part.npz"
-    small(chunk_size=2, checkpoint=path)
+    small(checkpoint=path)
     before = path.read_bytes()
     with refuses(f"{path} is the checkpoint of another run, which differs in {differs}: remove it"):
-        small(**{"chunk_size": 2, "checkpoint": path, **changed})
+        small(checkpoint=path, **changed)
     assert path.read_bytes() == before
 
 
@@ -269,7 +299,7 @@ def test_a_sweep_is_traced_twice_whatever_its_length(tmp_path):
     def traced(num_seeds, budgets, num_generations, **options):
         traces.clear()
         axes = {"budget": budgets, "seed": seeds(num_seeds)}
-        found = sweep(functools.partial(build, num_generations=num_generations), axes, chunk_size=1, **options)
+        found = sweep(functools.partial(build, num_generations=num_generations), axes, interval=0, **options)
         assert found.mass.shape == (len(budgets), num_seeds, num_generations + 1)
         assert_array_equal(found.mass[..., 1:], np.full((len(budgets), num_seeds, num_generations), NUM_KEPT))
         return len(traces)

@@ -4,7 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-import scipy.stats
+import scipy
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxcollapse.base import Keep, Measure, Moments, Sizes, Target

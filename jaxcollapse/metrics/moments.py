@@ -1,7 +1,7 @@
 """Metrics of mean and spread. Each takes data, or the moments of a model."""
 
 import jax.numpy as jnp
-import scipy.stats
+import scipy
 from jaxtyping import Array, Float
 
 from jaxcollapse.base import Data, Metric, Moments, Target

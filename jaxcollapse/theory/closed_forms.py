@@ -11,7 +11,7 @@ below n: later, rare chains carry the expectation.
 """
 
 import numpy as np
-import scipy.special
+import scipy
 from numpy.typing import NDArray
 
 

@@ -1,7 +1,7 @@
 """Asymptotic exponents of the Gaussian recursion near its fixed point."""
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from jaxcollapse.checks import check_budget, check_range
 

@@ -8,7 +8,7 @@ draws from the truth, so that every workflow starts with
 """
 
 import numpy as np
-import scipy.stats
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 

@@ -1,17 +1,8 @@
-"""The look of every figure, and the command line that draws one beside the table behind it."""
+"""The look of every figure."""
 
-import argparse
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-Draw = Callable[[pd.DataFrame], tuple[Figure, pd.DataFrame]]
 COLUMN, PAGE = 3.25, 6.75
 # Colours stay apart for the colour-blind.
 BLACK, BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BROWN, INDIGO = (
@@ -89,34 +80,3 @@ def over_seeds(table: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
     """Average a column over seeds, with standard errors."""
     groups = table.groupby(by, sort=False)[column]
     return groups.agg(mean="mean", error="sem").fillna({"error": 0.0}).reset_index()
-
-
-def main(name: str, draw: Draw) -> None:
-    """Read RESULTS/NAME.csv and write OUT/NAME.png, NAME.pdf and NAME.csv, the numbers drawn."""
-    save(name, draw, *directories(f"paper_figures.{name}"))
-
-
-def directories(program: str) -> tuple[Path, Path]:
-    """Read from the command line where results are, and where figures go."""
-    parser = argparse.ArgumentParser(prog=program)
-    parser.add_argument("--results", default="results", help="directory with NAME.csv")
-    parser.add_argument("--out", default="figures", help="directory for the figure and its table")
-    arguments = parser.parse_args()
-    return Path(arguments.results), Path(arguments.out)
-
-
-def save(name: str, draw: Draw, results: Path, out: Path) -> None:
-    """Draw one figure."""
-    try:
-        table = pd.read_csv(results / f"{name}.csv")
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(2)
-    with mpl.rc_context(STYLE):
-        figure, drawn = draw(table)
-        figure.savefig(out / f"{name}.png")
-        figure.savefig(out / f"{name}.pdf", metadata={"CreationDate": None})
-    plt.close(figure)
-    drawn.to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
-    print(f"{name}: {out / name}.png", file=sys.stderr)

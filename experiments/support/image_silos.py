@@ -6,20 +6,20 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from experiments.common import Runner
-from experiments.comparison import Comparison, check_comparison, settings
 from jaxcollapse.base import Generator, Measure, Record, Run, Sizes
 from jaxcollapse.checks import check_names, check_range
 from jaxcollapse.classifier import Classifier, accuracy, fit_classifier
 from jaxcollapse.data import DATASETS
 from jaxcollapse.data.features import PCA, cached_features, fit_pca, on_host, project, reconstruct
+from jaxcollapse.experiments.support.comparison import Comparison, check_comparison, settings
+from jaxcollapse.experiments.support.runner import Runner
 from jaxcollapse.generators.diffusion import diffusion, residual, unet
 from jaxcollapse.generators.diffusion.architecture import common_spread
 from jaxcollapse.generators.gaussian_mixture import gaussian_mixture
@@ -48,13 +48,13 @@ _FIRST = 2**32 - 1  # beyond the generations that a key is folded with
 class ImageComparison(Comparison):
     """Configuration of every experiment on images divided among silos."""
 
-    workflow: str = "accumulate_subsample"
+    workflow: Literal[tuple(name for name in WORKFLOWS if name != "fresh_mix")] = "accumulate_subsample"
     """How kept data become the next training set."""
     num_kept: int = 1000
     """Samples n kept in each generation."""
-    dataset: str = "digits"
+    dataset: Literal[tuple(DATASETS)] = "digits"
     """Images: digits, or one of the data sets that are read from a directory."""
-    data: str = "data"
+    data: Path = Path("data")
     """Directory of the data set."""
     num_train: int = 1000
     """Real images in the silos."""
@@ -62,7 +62,7 @@ class ImageComparison(Comparison):
     """Real images that nothing is fitted to, at most: what generated images are compared with."""
     features: str = "pca"
     """What verifiers see: pca, or MODULE:FUNCTION, from arrays of images [n, h w c] in [-1, 1] to features [n, f]."""
-    cache: str = ".cache/features"
+    feature_cache: str = ".cache/features"
     """Directory for features of real images that such a function computed."""
     num_components: int = 32
     """Principal components, in which gaussian_mixture and diffusion work."""
@@ -189,7 +189,7 @@ def user_function(name: str) -> Callable[[np.ndarray], np.ndarray]:
 
 def problem(config: ImageComparison, runner: Runner) -> tuple[Images, np.ndarray, float]:
     """Divide real images into training and held-out ones, and fit features and labeller to the former."""
-    train, test = DATASETS[config.dataset](Path(config.data), config.seed)
+    train, test = DATASETS[config.dataset](config.data, config.seed)
     check_range("num_train", config.num_train, low=config.num_components + 1, high=len(train.labels))
     kept, rest = slice(config.num_train), slice(config.num_train, None)
     points = np.concatenate([train.points[rest], test.points])[: config.num_test]
@@ -205,7 +205,7 @@ def problem(config: ImageComparison, runner: Runner) -> tuple[Images, np.ndarray
         embed: Embed = jax.tree_util.Partial(project, pca)
         features = {part: embed(pixels) for part, pixels in pairs.items()}
     else:
-        function, directory = user_function(config.features), Path(config.cache)
+        function, directory = user_function(config.features), Path(config.feature_cache)
         directory.mkdir(parents=True, exist_ok=True)
         stem = f"{config.features.replace(':', '.')}.{config.dataset}"
         features = {

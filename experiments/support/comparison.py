@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
-from experiments.common import Settings
 from jaxcollapse.checks import check_budget, check_names, check_range
+from jaxcollapse.experiments.support.runner import Settings
 from jaxcollapse.verifiers import VERIFIERS, check_settings
 from jaxcollapse.verifiers import Settings as VerifierSettings
 
+Verifiers = tuple[Literal[tuple(VERIFIERS)], ...]
 SETTINGS = tuple(field.name for field in dataclasses.fields(VerifierSettings) if field.name != "silo")
 
 
@@ -16,7 +17,7 @@ SETTINGS = tuple(field.name for field in dataclasses.fields(VerifierSettings) if
 class Comparison(Settings):
     """Configuration of every experiment that compares verifiers."""
 
-    verifiers: tuple[str, ...] = tuple(VERIFIERS)
+    verifiers: Verifiers = tuple(VERIFIERS)
     """Ways to select."""
     num_kept: int = 150
     """Samples n kept in each generation."""

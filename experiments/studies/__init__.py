@@ -1,0 +1,1 @@
+"""Studies: experiments in another setting. Each runs only when it is named."""

@@ -1,0 +1,210 @@
+"""The command `jaxcollapse`: lists, runs and draws experiments."""
+
+import ast
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import platform
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import jax
+import platformdirs
+import tyro
+
+from jaxcollapse import __version__, experiments, paper_figures
+from jaxcollapse.checks import check_names
+from jaxcollapse.experiments import studies
+from jaxcollapse.experiments.support.display import Display, Lasting, attend
+from jaxcollapse.experiments.support.runner import PRESETS, Options, execute
+
+
+def _members(package: Any) -> dict[str, str]:
+    """List the modules of a package: the name, and the name to import."""
+    modules = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg and not m.name.startswith("_")]
+    return {name: f"{package.__name__}.{name}" for name in modules}
+
+
+EXPERIMENTS, STUDIES, FIGURES = map(_members, (experiments, studies, paper_figures))
+GROUPS = {"all": tuple(EXPERIMENTS), "studies": tuple(STUDIES)}
+RUNNABLE = EXPERIMENTS | STUDIES
+
+
+def purpose(module: str) -> str:
+    """Read the first line of a module's docstring, without importing it."""
+    source = Path(str(importlib.util.find_spec(module).origin)).read_text()  # pyright: ignore[reportOptionalMemberAccess]
+    return str(ast.get_docstring(ast.parse(source))).partition("\n")[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """List experiments, studies and figures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Run experiments. With a single one all fields of its configuration are flags; see `run NAME --help`."""
+
+    names: tyro.conf.Positional[tuple[Literal[(*RUNNABLE, *GROUPS)], ...]]  # pyright: ignore[reportInvalidTypeForm]
+    """Experiments or studies; all: every experiment; studies: every study."""
+    run: tyro.conf.OmitArgPrefixes[Options] = dataclasses.field(default_factory=Options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """Draw figures from results, each with the table of the numbers that it shows."""
+
+    names: tyro.conf.Positional[tuple[Literal[(*FIGURES, "all")], ...]]  # pyright: ignore[reportInvalidTypeForm]
+    """Figures; all: every one whose results are there."""
+    results: Path = Path("results")
+    """Directory with NAME.nc."""
+    out: Path = Path("figures")
+    """Directory for NAME.png, NAME.pdf and NAME.csv."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        arguments: words after the command's name.
+
+    Returns:
+        The exit status: 0, 2 for bad input, or 128 and the number of a signal.
+    """
+    out, err = Lasting(sys.stdout), Lasting(sys.stderr)
+    display = Display(err)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            return _answer(list(arguments), out, display)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2 * (stop.code is not None)
+    except (ValueError, OSError, MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:
+        display.close()
+        display.say(f"{display.name or 'jaxcollapse'}: {error}")
+        display.tick()
+        return 2
+
+
+def _answer(arguments: list[str], out: Lasting, display: Display) -> int:
+    if arguments == ["--version"]:
+        out.write(f"jaxcollapse {__version__}\n")
+        return 0
+    request = parse(arguments)
+    if isinstance(request, List):
+        for title, members in (("experiments", EXPERIMENTS), ("studies", STUDIES), ("figures", FIGURES)):
+            out.write(f"{title}:\n")
+            for name, module in members.items():
+                out.write(f"  {name:24s} {purpose(module)}\n")
+        return 0
+    if isinstance(request, Figure):
+        for path in _draw(request):
+            display.say(str(path))
+            display.tick()
+        return 0
+    keep_programs(request.run.cache)
+    names = [member for name in request.names for member in GROUPS.get(name, (name,))]
+    if not names:
+        raise ValueError("name experiments to run: `jaxcollapse list` shows them")
+    config = getattr(request, "experiment", None)
+    display.num_experiments = len(names)
+
+    def work() -> None:
+        for name in names:
+            module = importlib.import_module(RUNNABLE[name])
+            execute(name, module, config or default(module, request.run.preset), request.run, display)
+            if request.run.figures:
+                drawing = importlib.import_module("jaxcollapse.paper_figures.support.drawing")
+                for path in drawing.draw(request.run.out / f"{name}.nc", request.run.figures, FIGURES):
+                    display.say(f"{name}: {path}")
+
+    return attend(work, display)
+
+
+def _draw(request: Figure) -> Iterator[Path]:
+    """Draw the figures asked for, of every result that they are of.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    drawing = importlib.import_module("jaxcollapse.paper_figures.support.drawing")  # heavy
+    chosen = FIGURES if "all" in request.names else {name: FIGURES[name] for name in request.names}
+    pictures = (
+        path for file in sorted(request.results.glob("*.nc")) for path in drawing.draw(file, request.out, chosen)
+    )
+    first = next(pictures, None)
+    if first is None:
+        wanted = ", ".join(request.names)
+        raise FileNotFoundError(f"{request.results} holds no results of {wanted}: `jaxcollapse run` makes them")
+    yield first
+    yield from pictures
+
+
+def default(module: Any, preset: str) -> Any:
+    """Make an experiment's configuration at a scale."""
+    return module.Config(**module.PRESETS[preset])
+
+
+def parse(arguments: list[str], program: str = "jaxcollapse") -> List | Run | Figure:
+    """Read the request. Of a single experiment to run the preset comes first, then every flag over it."""
+    command, name = (*arguments, "", "")[:2]
+    alone = len(arguments) < 3 or arguments[2].startswith("-")
+    if command == "run" and name in RUNNABLE and alone:
+        return tyro.cli(_run_of(name, preset_of(arguments)), args=arguments[2:], prog=f"{program} run {name}")
+    if command == "run" and not name.startswith("-"):
+        check_names("experiment", arguments[1:2], [*RUNNABLE, *GROUPS])
+    completed = any(word.startswith("--tyro-") for word in arguments)
+    kinds = {"list": List, "run": _run_of_any() if completed else Run, "figure": Figure}
+    return tyro.extras.subcommand_cli_from_dict(kinds, args=arguments, prog=program, description=__doc__)
+
+
+def preset_of(arguments: list[str]) -> str:
+    """Find the preset among flags; one that is not known is left to be refused with them."""
+    named = [word for word in re.findall(r"--preset[= ](\S+)", " ".join(arguments)) if word in PRESETS]
+    return named[-1] if named else Options.preset
+
+
+def _run_of(name: str, preset: str) -> type:
+    """Make the request to run one experiment, with all fields of its configuration."""
+    module = importlib.import_module(RUNNABLE[name])
+    fields = [
+        ("experiment", tyro.conf.OmitArgPrefixes[module.Config], dataclasses.field(default=default(module, preset))),
+        ("run", tyro.conf.OmitArgPrefixes[Options], dataclasses.field(default=Options(preset))),
+    ]
+    made = dataclasses.make_dataclass("Run", fields, frozen=True)
+    made.__doc__, made.names = purpose(RUNNABLE[name]), (name,)
+    return made
+
+
+def _run_of_any() -> type:
+    """Make the request to run any experiment, with all flags of all of them: what completion has to know."""
+    requests = [Annotated[_run_of(name, "quick"), tyro.conf.subcommand(name)] for name in RUNNABLE]
+    return dataclasses.make_dataclass("Run", [("name", tyro.conf.OmitSubcommandPrefixes[Union[tuple(requests)]])])  # noqa: UP007
+
+
+def keep_programs(directory: str) -> None:
+    """Keep compiled programs in a directory, of the user's by default, one for each type of machine."""
+    if directory == "none":
+        jax.config.update("jax_enable_compilation_cache", False)  # noqa: FBT003
+        return
+    if not directory and jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    place = Path(directory) if directory else platformdirs.user_cache_path("jaxcollapse")
+    jax.config.update("jax_compilation_cache_dir", str(place / machine_type()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def machine_type() -> str:
+    """Name the instructions that this machine has: programs compiled for others may not run on it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features = next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        features = platform.processor()
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:8]}"
