@@ -9,11 +9,29 @@ from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parents[1]
 # These take a user's arrays on the host, and say themselves what is wrong with them.
-FIRST_TO_SEE_INPUT = ["arguments", "data", "recursion", "silos", "simulate", "sizes", "sweep"]
+FIRST_TO_SEE_INPUT = [
+    "arguments",
+    "command",
+    "data",
+    "experiments",
+    "paper_figures",
+    "recursion",
+    "silos",
+    "simulate",
+    "sizes",
+    "sweep",
+]
 
 sys.path.insert(0, str(ROOT))  # for `experiments` and `paper_figures`
 modules = {f"jaxcollapse.{path.stem}" for path in (ROOT / "jaxcollapse").glob("[!_]*")}
 install_import_hook(sorted(modules - {f"jaxcollapse.{name}" for name in FIRST_TO_SEE_INPUT}), "typecheck.checked")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Free the memory of a module's programs: those of all modules take gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -21,30 +21,41 @@ pytestmark = pytest.mark.usefixtures("x64")
 NUM_KEPT = 50
 
 
+@jax.jit
+def log_odds(phi, goal, offset, mass, regularisation):
+    return inclusion_logits(phi, goal, offset, mass, NUM_KEPT, regularisation, 100)
+
+
+@jax.jit
+def lift(real, silos, points):
+    """Fit features to the real data; give those of points, and their mean as the silos tell it."""
+    features = quadratic_features(fit_target(real))
+    return features, features(points), carry_out(feature_means(features), jax.random.key(0), None, silos)
+
+
 def problem(seed=0, size=200, dim=2):
     """Draw features of candidates, their nearness, and the mean features of a narrower population elsewhere."""
     rng = np.random.default_rng(seed)
     real, pool = 0.8 * rng.standard_normal((500, dim)) + 0.2, rng.standard_normal((size, dim))
-    real, pool = uniform_measure(jnp.asarray(real)), jnp.asarray(pool)
-    features = quadratic_features(fit_target(real))
-    silos = [uniform_measure(real.points[part]) for part in (slice(100), slice(100, None))]
-    goal = carry_out(feature_means(features), jax.random.key(0), None, stack_padded(silos))
-    return features(pool), goal, jnp.asarray(rng.standard_normal(size)), real, pool, features
+    silos = stack_padded([uniform_measure(real[:100]), uniform_measure(real[100:])])
+    real, pool = uniform_measure(real), jnp.asarray(pool)
+    features, phi, goal = lift(real, silos, pool)
+    return phi, goal, rng.standard_normal(size), real, pool, features
 
 
 @pytest.mark.parametrize("strength", [0.0, 4.0])
 def test_probabilities_have_the_mean_features_and_sum_to_the_number_kept(strength):
     phi, goal, near, *_ = problem()
-    p = special.expit(inclusion_logits(phi, goal, strength * near, jnp.ones(200), NUM_KEPT, 1e-8))
+    p = special.expit(log_odds(phi, goal, strength * near, np.ones(200), 1e-8))
     assert_allclose(p @ phi / NUM_KEPT, goal, atol=1e-6)
     assert_allclose(p.sum(), NUM_KEPT, rtol=1e-6)
 
 
 def test_log_odds_minimise_the_objective_where_no_choice_reaches_the_goal():
     phi, _, near, *_ = problem(1)
-    mass = jnp.asarray(np.arange(200) < 150, float)
-    goal = jnp.asarray(np.append(1, np.random.default_rng(2).standard_normal(phi.shape[1] - 1)))
-    found = inclusion_logits(phi, goal, near, mass, NUM_KEPT, 0.1, 50)
+    phi, mass = np.asarray(phi), (np.arange(200) < 150).astype(float)
+    goal = np.append(1, np.random.default_rng(2).standard_normal(phi.shape[1] - 1))
+    found = log_odds(phi, goal, near, mass, 0.1)
 
     def objective(theta):
         entropy = mass @ np.logaddexp(0, near + phi @ theta) / NUM_KEPT
@@ -55,10 +66,10 @@ def test_log_odds_minimise_the_objective_where_no_choice_reaches_the_goal():
 
 
 def test_strong_preference_comes_near_the_linear_program():
-    phi, goal, near, *_ = problem(3)
+    phi, goal, near, *_ = jax.device_get(problem(3)[:3])
     program = optimize.linprog(-near, A_eq=phi.T / NUM_KEPT, b_eq=goal, bounds=(0, 1))
     for strength in (2.0, 20.0):
-        p = special.expit(inclusion_logits(phi, goal, strength * near, jnp.ones(200), NUM_KEPT, 1e-9, 100))
+        p = special.expit(log_odds(phi, goal, strength * near, np.ones(200), 1e-9))
         entropy = special.entr(p).sum() + special.entr(1 - p).sum()
         # What p maximises, entropy and all, is at least that of the program's solution, whose entropy is not negative.
         assert -program.fun - entropy / strength <= p @ near + 1e-5
@@ -68,7 +79,7 @@ def test_strong_preference_comes_near_the_linear_program():
 def test_kept_with_these_probabilities():
     phi, told, _, real, x, features = problem(4)
     pool = Measure(x, jnp.asarray(np.arange(200) < 180, float))
-    potentials = sinkhorn(pool, real, 1.0)
+    potentials = jax.jit(sinkhorn)(pool, real, 1.0)
     select = balanced(calibrated_gradient(potentials, 1.0), features, told, 2.0, 0.7, 1e-8)
     keys, bounds = jax.random.split(jax.random.key(0), 2000), sizes(NUM_KEPT, NUM_KEPT / 180)
     kept = np.asarray(jax.jit(jax.vmap(lambda key: select(key, pool, bounds).value))(keys))
@@ -76,10 +87,8 @@ def test_kept_with_these_probabilities():
     assert set(np.unique(kept)) == {0, 1}
     f, mass = np.asarray(potentials.f), np.asarray(pool.weights)
     near = (np.average(f, weights=mass) - f) / np.sqrt(np.cov(f, aweights=mass, ddof=0))
-    means = [np.average(np.asarray(features(m.points)), 0, m.weights) for m in (real, pool)]
-    goal = 0.7 * means[0] + 0.3 * means[1]
-    logits = inclusion_logits(phi, jnp.asarray(goal), jnp.asarray(2 * near), pool.weights, NUM_KEPT, 1e-8)
-    p = special.expit(np.asarray(logits)) * mass
+    goal = 0.7 * np.asarray(told) + 0.3 * np.average(phi, 0, mass)
+    p = special.expit(log_odds(phi, goal, 2 * near, mass, 1e-8)) * mass
     error = np.sqrt(p * (1 - p) / len(keys)) + 1e-6
     z = (kept.mean(axis=0) - p) / error
     assert abs(z).max() < 5
@@ -90,11 +99,13 @@ def test_kept_with_these_probabilities():
 def test_candidates_whose_score_is_no_number_do_not_disturb_the_balance():
     _, goal, near, _, x, features = problem(5)
     known = np.arange(200) % 7 > 0
-    scores = jnp.where(known, near, jnp.nan), near
+    scores = np.where(known, near, np.nan), near
     pools = uniform_measure(x), Measure(x, jnp.asarray(known, float))
-    (spoiled, trouble), (without, _) = (
-        balanced(lambda key, pool, score=score: score, features, goal)(jax.random.key(0), pool, sizes(NUM_KEPT, 0.25))
-        for score, pool in zip(scores, pools, strict=True)
-    )
+
+    @jax.jit
+    def select(score, pool):
+        return balanced(lambda key, pool: score, features, goal)(jax.random.key(0), pool, sizes(NUM_KEPT, 0.25))
+
+    (spoiled, trouble), (without, _) = map(select, scores, pools)
     assert_array_equal(spoiled, without)
     assert sum(trouble.values()) == 29

@@ -1,5 +1,7 @@
 """The classifier against plain NumPy, scikit-learn, and problems whose best accuracy is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,21 +10,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from sklearn.metrics import log_loss
 
+from jaxcollapse import classifier as library
 from jaxcollapse.base import Measure
-from jaxcollapse.classifier import (
-    Classifier,
-    accuracy,
-    classify,
-    fit_classifier,
-    log_probabilities,
-    penultimate,
-    risk,
-)
+from jaxcollapse.classifier import Classifier, fit_classifier
 from jaxcollapse.measures import uniform_measure
+from jaxcollapse.tree import row
 
 KEY = jax.random.key(0)
+accuracy, classify, log_probabilities, penultimate, risk = map(
+    jax.jit, (library.accuracy, library.classify, library.log_probabilities, library.penultimate, library.risk)
+)
 
 
+@jax.jit
 def fit(data, labels, key=KEY):
     return fit_classifier(key, data, labels, num_steps=200, batch_size=64, width=32, num_features=16)
 
@@ -38,6 +38,11 @@ def blobs():
     labels = rng.integers(0, 2, 4000)
     x = np.float32(5 + rng.standard_normal((4000, 3)) + np.outer(4 * labels - 2, [0, 0.6, 0.8]))
     return uniform_measure(x), one_hot(labels)
+
+
+def first(data, labels):
+    """Take a thousand to learn from."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:1000], (data, labels))
 
 
 def test_network_is_the_stated_one():
@@ -66,31 +71,33 @@ def test_network_is_the_stated_one():
 
 def test_two_gaussians_are_told_apart_as_well_as_can_be(blobs):
     data, labels = blobs
-    train, test = (Measure(*(leaf[part] for leaf in data)) for part in (slice(1000), slice(1000, None)))
-    right = accuracy(fit(train, labels[:1000]), test, labels[1000:])
+    right = accuracy(fit(*first(data, labels)), *jax.tree.map(lambda leaf: np.asarray(leaf)[1000:], (data, labels)))
     best = stats.norm.cdf(2)
     assert abs(right - best) < 0.01 + 3.9 * np.sqrt(best * (1 - best) / 3000)
 
 
 def test_padding_changes_nothing(blobs):
-    data, labels = blobs
-    there = jnp.arange(400) < 300
-    near, far = (Measure(jnp.where(there[:, None], data.points[:400], x), there.astype(float)) for x in (0, 1e3))
-    for expected, actual in zip(fit(near, labels[:400]), fit(far, labels[:400]), strict=True):
+    data, labels = first(*blobs)
+    there = np.arange(1000) < 300
+    near, far = (
+        Measure(np.where(there[:, None], data.points, np.float32(x)), there.astype(np.float32)) for x in (0, 1e3)
+    )
+    for expected, actual in zip(fit(near, labels), fit(far, labels), strict=True):
         assert_array_equal(actual, expected)
 
 
 def test_only_what_has_mass_is_learnt(blobs):
     data, labels = blobs
-    favoured = Measure(data.points[:400], jnp.where(labels[:400, 0] == 1, 1.0, 0.0))
-    assert (classify(fit(favoured, labels[:400]), data.points) == 0).all()
+    some, of_some = first(data, labels)
+    assert not np.any(classify(fit(some._replace(weights=of_some[:, 0]), of_some), data.points))
 
 
 def test_masses_are_probabilities_of_being_learnt_from():
     x = jnp.full((2, 1), 3.0)
     data = Measure(x, jnp.asarray([3.0, 1.0]))
-    classifier = fit_classifier(KEY, data, one_hot([0, 1]), num_steps=200, width=8, num_features=4, learning_rate=0.1)
-    assert abs(jnp.exp(log_probabilities(classifier, x))[0, 0] - 0.75) < 0.05
+    settings = {"num_steps": 200, "width": 8, "num_features": 4, "learning_rate": 0.1}
+    classifier = jax.jit(functools.partial(fit_classifier, **settings))(KEY, data, one_hot([0, 1]))
+    assert abs(np.exp(log_probabilities(classifier, x))[0, 0] - 0.75) < 0.05
 
 
 @pytest.mark.parametrize("mass", [0.0, 1.0])
@@ -101,12 +108,12 @@ def test_data_without_mass_or_spread_give_finite_weights(mass):
 
 def test_mapped_fits_are_those_of_a_loop(blobs):
     data, labels = blobs
-    pieces = jax.tree.map(lambda leaf: leaf[:800].reshape(2, 400, *leaf.shape[1:]), (data, labels))
+    pieces = jax.tree.map(lambda leaf: np.reshape(leaf[:2000], (2, 1000, *leaf.shape[1:])), (data, labels))
     keys = jax.random.split(KEY, 2)
-    mapped = jax.vmap(fit)(*pieces, keys)
+    mapped = jax.jit(jax.vmap(fit))(*pieces, keys)
     for i in range(2):
-        alone = fit(*jax.tree.map(lambda leaf, i=i: leaf[i], pieces), keys[i])
-        model = jax.tree.map(lambda leaf, i=i: leaf[i], mapped)
+        alone = fit(*row(pieces, i), keys[i])
+        model = row(jax.device_get(mapped), i)
         assert_allclose(log_probabilities(model, data.points), log_probabilities(alone, data.points), atol=2e-3)
 
 

@@ -1,5 +1,7 @@
 """Every member of every registry keeps the laws."""
 
+import functools
+
 import conformance
 import jax
 import jax.numpy as jnp
@@ -46,25 +48,33 @@ def each_column(generator):
     )
 
 
+@functools.cache
 def silos(seed):
     return stack_padded(conformance.silos(seed))
 
 
+@functools.cache
 def shared(seed):
     return union(as_moments(silos(seed)))
 
 
+@functools.cache
 def features(seed):
     return quadratic_features(fit_target(shared(seed)), 1e6)  # a bound that is finite, and never reached
 
 
+@functools.cache
 def goal(seed):
     return features(seed)(points(seed, 40)).mean(axis=0)
 
 
+score_against = jax.jit(jax.vmap(lambda reference: mahalanobis(reference, 0.1)))
+
+
+@functools.cache
 def scores(seed):
     """Score against each of two references."""
-    return jax.vmap(lambda reference: mahalanobis(reference, 0.1))(stack([measure(seed + 3), measure(seed + 4)]))
+    return score_against(stack(jax.device_get([measure(seed + 3), measure(seed + 4)])))
 
 
 def score(seed):

@@ -9,12 +9,12 @@ from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.gaussian.truncation import truncated_moments
 from jaxcollapse.generators.gaussian import gaussian
 from jaxcollapse.memories import moments_memory
-from jaxcollapse.recursion import build_collapse, run
+from jaxcollapse.recursion import run, side_by_side
 from jaxcollapse.sizes import sizes
 from jaxcollapse.targets import published_instance
 from jaxcollapse.theory.finite_size import linear_noise, respond, unpack
-from jaxcollapse.theory.mean_field import mean_field
-from jaxcollapse.tree import cast
+from jaxcollapse.theory.mean_field import kept_moments
+from jaxcollapse.tree import cast, row
 from jaxcollapse.workflows import WORKFLOWS
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -100,37 +100,46 @@ def record(key, state, info):
     return state.params
 
 
-@pytest.mark.parametrize("workflow", WEIGHTS)
-def test_simulation_confirms_the_correction(workflow):
-    dim, budget, num_generations, num_kept, num_replicates = 3, 0.1, 5, 250, 1500
-    instance = cast(published_instance(10, dim), jnp.float64)
-    rule = WORKFLOWS[workflow](moments_memory())
-    recursion = sizes(num_kept, budget, num_generations)
+BUDGET, LAST, NUM_KEPT, NUM_REPLICATES = 0.1, 5, 250, 1500
+
+
+@pytest.fixture(scope="module")
+def both_workflows():
+    """Predict the last models and their corrections, and simulate, for both workflows side by side."""
+    rules, recursion = [WORKFLOWS[name](moments_memory()) for name in WEIGHTS], sizes(NUM_KEPT, BUDGET, LAST)
 
     @jax.jit
     def predict(instance, weights):
-        exact = mean_field(instance.target, rule)
+        exact = side_by_side(gaussian(), kept_moments(instance.target), rules)
         _, models = run(jax.random.key(0), exact, instance.truth, recursion, record)
-        correction = linear_noise(models, weights, instance.target, jnp.asarray(budget))
-        return jax.tree.map(lambda leaf: leaf[-1], (models, correction))
-
-    weights = WEIGHTS[workflow](np.arange(num_generations, dtype=float))
-    models, correction = jax.tree.map(np.asarray, predict(instance, weights))
-
-    truth, target = cast(instance, jnp.float32)
-    collapse = build_collapse(gaussian(), top_of_gaussian(target), rule)
+        correct = jax.vmap(linear_noise, in_axes=(1, 0, None, None))
+        correction = correct(models, weights, instance.target, jnp.asarray(BUDGET))
+        return row(models, -1), jax.tree.map(lambda leaf: leaf[:, -1], correction)
 
     def simulate(key):
+        collapse = side_by_side(gaussian(), top_of_gaussian(target), rules)
         return run(key, collapse, truth, recursion, record)[0].params
 
-    keys = jax.random.split(jax.random.key(1), num_replicates)
-    sample = jax.jit(lambda keys: jax.lax.map(simulate, keys, batch_size=100))(keys)
-    sample = listed(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sample))
+    with jax.enable_x64(True):
+        instance = cast(published_instance(10, 3), jnp.float64)
+        truth, target = cast(instance, jnp.float32)
+        weights = np.stack([weight(np.arange(LAST, dtype=float)) for weight in WEIGHTS.values()])
+        keys = jax.random.split(jax.random.key(1), NUM_REPLICATES)
+        sample = jax.jit(lambda keys: jax.lax.map(simulate, keys, batch_size=100))(keys)
+        return jax.device_get((*predict(instance, weights), cast(sample, jnp.float64)))
+
+
+@pytest.mark.parametrize("workflow", WEIGHTS)
+def test_simulation_confirms_the_correction(both_workflows, workflow):
+    models, correction, sample = both_workflows
+    place = list(WEIGHTS).index(workflow)
+    models, correction = row((models, correction), place)
+    sample = listed(jax.tree.map(lambda leaf: leaf[:, place], sample))
     deviation = sample - listed(models)
-    standard_error = sample.std(0) / np.sqrt(num_replicates)
-    left = deviation.mean(0) - listed(correction) / num_kept
+    standard_error = sample.std(0) / np.sqrt(NUM_REPLICATES)
+    left = deviation.mean(0) - listed(correction) / NUM_KEPT
     assert np.abs(deviation.mean(0) / standard_error).max() > 5
     assert np.abs(left / standard_error).max() < 4
 
-    spread = np.sqrt(num_kept) * sample.std(0)
+    spread = np.sqrt(NUM_KEPT) * sample.std(0)
     np.testing.assert_allclose(spread, np.sqrt(np.diag(correction.spread)), rtol=0.15)

@@ -30,7 +30,7 @@ def test_fit_is_weighted_maximum_likelihood(ridge):
 
 def test_one_point_is_fitted_by_a_point_mass():
     data = uniform_measure(jnp.array([[3.0, -2.0]]))
-    params = gaussian().init(KEY, data)
+    params = jax.jit(gaussian().init)(KEY, data)
     assert_array_equal(params.covariance, np.zeros((2, 2)))
     samples = gaussian().sample(KEY, params, 5)
     assert_array_equal(samples, np.broadcast_to([3.0, -2.0], (5, 2)))

@@ -71,7 +71,7 @@ def test_samples_have_the_moments_of_the_model(bandwidth, correct):
 def test_growth_correction_is_exact(bandwidth):
     data = uniform_measure(jnp.asarray(draw(3)))
     centres, factor = jax.jit(kernel_density(SIZE, bandwidth, growth_correction=True).init)(KEY, data)
-    expected, shrunk = as_moments(data), as_moments(centres)
+    expected, shrunk = map(jax.jit(as_moments), (data, centres))
     assert_allclose(shrunk.mean, expected.mean, rtol=1e-12)
     assert_allclose(shrunk.covariance + factor @ factor.T, expected.covariance, rtol=1e-10)
 
@@ -108,7 +108,7 @@ def test_bad_arguments_are_refused():
 
 def test_the_heaviest_points_are_kept():
     x = jnp.arange(5.0)[:, None]
-    centres, _ = kernel_density(2).init(KEY, Measure(x, jnp.array([1.0, 3.0, 0.0, 1.0, 2.0])))
+    centres, _ = jax.jit(kernel_density(2).init)(KEY, Measure(x, jnp.array([1.0, 3.0, 0.0, 1.0, 2.0])))
     assert_array_equal(centres.points[:, 0], [1, 4])
     assert_array_equal(centres.weights, [3, 2])
 

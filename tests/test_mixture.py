@@ -20,6 +20,7 @@ KEY = jax.random.key(0)
 SIZE, DIM, NUM, NUM_ITERATIONS, RIDGE = 60, 3, 3, 7, 1e-3
 MODEL = gaussian_mixture(NUM, NUM_ITERATIONS, RIDGE)
 density, sample = jax.jit(log_density), jax.jit(MODEL.sample, static_argnums=2)
+init, fit = jax.jit(MODEL.init), jax.jit(MODEL.fit)
 
 
 def overlapping(seed, size=SIZE, offset=0.0):
@@ -66,7 +67,7 @@ def assert_agrees(params, model, rtol):
 def test_fit_agrees_with_scikit_learn(seed):
     x, w = overlapping(seed)
     start = rough_start(seed, x)
-    params, model = MODEL.fit(KEY, start, Measure(jnp.asarray(x), jnp.asarray(w, float))), by_scikit_learn(start, x, w)
+    params, model = fit(KEY, start, Measure(jnp.asarray(x), jnp.asarray(w, float))), by_scikit_learn(start, x, w)
     assert_agrees(params, model, 1e-9)
     assert_allclose(density(params, x), model.score_samples(x), rtol=1e-9)
     assert_allclose(density(params, x), by_scipy(params, x), rtol=1e-10)
@@ -77,9 +78,7 @@ def test_fit_to_a_memory_that_is_not_full_agrees_with_scikit_learn():
     x, w = overlapping(9, 6000)
     w[4500:] = 0
     start = rough_start(9, x[:SIZE])
-    assert_agrees(
-        MODEL.fit(KEY, start, Measure(jnp.asarray(x), jnp.asarray(w, float))), by_scikit_learn(start, x, w), 1e-9
-    )
+    assert_agrees(fit(KEY, start, Measure(jnp.asarray(x), jnp.asarray(w, float))), by_scikit_learn(start, x, w), 1e-9)
 
 
 @pytest.mark.usefixtures("x64")
@@ -87,7 +86,7 @@ def test_an_empty_component_stays_as_it_was():
     x, w = overlapping(3)
     start = rough_start(3, x)
     start = start._replace(means=start.means.at[1].set(1e4))
-    params = MODEL.fit(KEY, start, Measure(jnp.asarray(x), jnp.asarray(w, float)))
+    params = fit(KEY, start, Measure(jnp.asarray(x), jnp.asarray(w, float)))
     assert params.weights[1] == 0
     assert_array_equal(params.means[1], start.means[1])
     assert_array_equal(params.covariances[1], start.covariances[1])
@@ -109,7 +108,7 @@ def test_the_likelihood_never_falls():
     rise = np.diff(likelihood)
     assert rise[0] > 1
     assert rise.min() > -1e-9 * abs(likelihood[-1])
-    repeated = MODEL.fit(KEY, rough_start(4, x), data)
+    repeated = fit(KEY, rough_start(4, x), data)
     assert_allclose(w @ by_scipy(repeated, x), likelihood[NUM_ITERATIONS], rtol=1e-3)  # up to the ridge
 
 
@@ -130,9 +129,9 @@ DEGENERATE = {
 def test_degenerate_data_are_survived_in_single_precision(name):
     x = jnp.float32(DEGENERATE[name](np.random.default_rng(0)))
     data = Measure(x, jnp.ones(SIZE, jnp.float32))
-    params = MODEL.init(KEY, data)
+    params = init(KEY, data)
     for _ in range(3):
-        params = MODEL.fit(KEY, params, data)
+        params = fit(KEY, params, data)
         assert all(np.isfinite(leaf).all() for leaf in params)
     assert_allclose(params.weights.sum(), 1, rtol=1e-6)
     assert np.isfinite(density(params, x)).all()
@@ -145,7 +144,7 @@ def test_single_precision_is_kept_far_from_the_origin():
     x, w = overlapping(5, offset=1e3)
     x = np.float32(x).astype(float)
     start = rough_start(5, x, jnp.float32)
-    params = MODEL.fit(KEY, start, Measure(jnp.float32(x), jnp.float32(w)))
+    params = fit(KEY, start, Measure(jnp.float32(x), jnp.float32(w)))
     model = by_scikit_learn(start, x, w)
     assert params.means.dtype == jnp.float32
     assert_allclose(params.weights, model.weights_, rtol=2e-3)
@@ -156,8 +155,8 @@ def test_data_without_mass_change_nothing():
     x, _ = overlapping(6)
     empty = Measure(jnp.float32(x), jnp.zeros(SIZE, jnp.float32))
     start = rough_start(6, x, jnp.float32)
-    jax.tree.map(assert_array_equal, MODEL.fit(KEY, start, empty), start)
-    assert all(np.isfinite(leaf).all() for leaf in MODEL.init(KEY, empty))
+    jax.tree.map(assert_array_equal, fit(KEY, start, empty), start)
+    assert all(np.isfinite(leaf).all() for leaf in init(KEY, empty))
 
 
 def test_first_fit_finds_separate_clusters_and_ignores_padding():
@@ -168,7 +167,7 @@ def test_first_fit_finds_separate_clusters_and_ignores_padding():
     x[w == 0] = 1e5
     expected = [np.average(x[label == j], axis=0, weights=w[label == j]) for j in range(3)]
     for key in jax.random.split(KEY, 20):
-        params = MODEL.init(key, Measure(jnp.float32(x), jnp.float32(w)))
+        params = init(key, Measure(jnp.float32(x), jnp.float32(w)))
         order = np.argmin(((np.asarray(params.means)[:, None] - centres) ** 2).sum(-1), axis=0)
         assert_allclose(params.means[order], expected, atol=1e-4)
         assert_allclose(params.weights[order], np.bincount(label, w) / w.sum(), rtol=1e-5)

@@ -148,11 +148,8 @@ def z_of_models(simulated, expected):
 
 def flat(models):
     """Keep the entries of covariances once, and drop one weight, which the others imply."""
-    return (
-        models.weights[..., :-1],
-        jnp.reshape(models.means, (*models.means.shape[:-2], -1)),
-        jnp.reshape(upper(models.covariances), (*models.means.shape[:-2], -1)),
-    )
+    weights, means, covariances = map(np.asarray, models)
+    return weights[..., :-1], means.reshape(*means.shape[:-2], -1), upper(covariances).reshape(*means.shape[:-2], -1)
 
 
 @pytest.mark.usefixtures("x64")
@@ -172,12 +169,12 @@ def test_expectation_maximisation_follows_the_mean_field(workflow, num_iteration
 
 @pytest.mark.usefixtures("x64")
 def test_weight_of_a_far_component_dies_and_the_odds_change_by_the_masses():
-    covariances = np.tile(0.5 * np.eye(2), (3, 1, 1))
-    means = np.array([[0.0, 0], [3, 0], [6, 0]])
-    model, target = on_device([0.2, 0.4, 0.4], means, covariances, np.zeros(2), np.eye(2))
-    models = predict("replace", 2, model, target)
-    q = kept_threshold(model, target, jnp.asarray(0.25))
-    masses = stats.ncx2.cdf(2 * q, 2, [1e-12, 18, 72])
-    assert_allclose(models.weights[1], model.weights * masses / 0.25, rtol=1e-6)
+    weights, covariances = np.array([0.2, 0.4, 0.4]), np.tile(0.5 * np.eye(3), (3, 1, 1))
+    means = np.array([[0.0, 0, 0], [3, 0, 0], [6, 0, 0]])
+    model, target = on_device(weights, means, covariances, np.zeros(3), np.eye(3))
+    models = jax.device_get(predict("replace", 2, model, target))
+    q, _ = threshold_and_shares(model, target, jnp.asarray(0.25))
+    masses = stats.ncx2.cdf(2 * np.asarray(q), 3, [1e-12, 18, 72])
+    assert_allclose(models.weights[1], weights * masses / 0.25, rtol=1e-6)
     assert (np.diff(models.weights[:, 0]) > 0).all()
     assert models.weights[1, 2] < 1e-4

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.non_gaussian import FAMILIES, RECURSIONS, Config, problems, simulation
+from jaxcollapse.experiments.non_gaussian import FAMILIES, RECURSIONS, Config, problems, simulation
 from jaxcollapse.recursion import run
 
 ROOT = Path(__file__).parents[1]

@@ -16,6 +16,7 @@ from jaxcollapse.tree import expand
 
 pytestmark = pytest.mark.usefixtures("x64")
 KEY = jax.random.key(0)
+run = jax.jit(lambda score, pool: score(KEY, pool))
 
 
 def problem():
@@ -43,7 +44,8 @@ def test_calibrated_gradients_are_derivatives_of_the_exact_cost():
             / size
             / 2
         )
-    score = calibrated_gradient(reference, 0.02 * float(mean_cost(pool, reference)))(KEY, pool)
+    epsilon = 0.02 * jax.jit(mean_cost)(pool, reference)
+    score = run(calibrated_gradient(reference, epsilon), pool)
     slope, _ = np.polyfit(expected, -np.asarray(score), 1)
     assert abs(slope - 1) < 0.05
     assert np.corrcoef(expected, score)[0, 1] < -0.99
@@ -51,7 +53,7 @@ def test_calibrated_gradients_are_derivatives_of_the_exact_cost():
 
 def test_calibrated_gradients_average_to_zero_and_scale_with_tau():
     pool, reference = problem()
-    whole, half = (calibrated_gradient(reference, 0.5, tau)(KEY, pool) for tau in (1.0, 0.5))
+    whole, half = (run(calibrated_gradient(reference, 0.5, tau), pool) for tau in (1.0, 0.5))
     share = pool.weights / pool.weights.sum()
     assert_allclose(jnp.sum(share * (1 - share) * whole), 0, atol=1e-12)
     assert_allclose(half, 2 * whole, rtol=1e-12)
@@ -59,7 +61,8 @@ def test_calibrated_gradients_average_to_zero_and_scale_with_tau():
 
 def test_potentials_that_an_exchange_brings_are_used():
     pool, reference = problem()
-    known, found = (calibrated_gradient(r, 0.5)(KEY, pool) for r in (sinkhorn(pool, reference, 0.5), reference))
+    potentials = jax.jit(sinkhorn)(pool, reference, 0.5)
+    known, found = (run(calibrated_gradient(r, 0.5), pool) for r in (potentials, reference))
     assert_allclose(known, found, rtol=1e-12)
 
 
@@ -67,5 +70,5 @@ def test_what_an_exchange_finds_for_a_pool_is_what_it_is_scored_by():
     pool, reference = problem()
     silos = expand(reference)
     for exchange in federated_sinkhorn(0.5, num_rounds=5), barycenter(as_moments(reference), 0.5, num_support=8):
-        found = calibrated_gradient(carry_out(exchange, KEY, pool, silos), 0.5)(KEY, pool)
-        assert_allclose(exchanged_gradient(exchange, silos)(KEY, pool), found, rtol=1e-12)
+        found = run(calibrated_gradient(jax.jit(carry_out)(exchange, KEY, pool, silos), 0.5), pool)
+        assert_allclose(run(exchanged_gradient(exchange, silos), pool), found, rtol=1e-12)

@@ -13,6 +13,7 @@ import jaxcollapse as jc
 from jaxcollapse.generators import categorical, gaussian, gaussian_mixture, kernel_density
 from jaxcollapse.scores import mahalanobis
 from jaxcollapse.selectors import keep_all, random, top
+from jaxcollapse.theory.closed_forms import CLOSED_FORMS
 from jaxcollapse.workflows import accumulate, fresh_mix, replace
 
 TRUTH = jc.Moments(np.float32(1), np.zeros(3, np.float32), np.eye(3, dtype=np.float32))
@@ -60,21 +61,34 @@ def test_each_budget_and_count_is_what_it_is_alone():
     assert (both.trace_ratio.isel(generation=2, budget=1) < both.trace_ratio.isel(generation=2, budget=0)).all()
 
 
-@pytest.mark.parametrize("workflow", jc.WORKFLOWS)
-@pytest.mark.parametrize("select", ["random", SELECT], ids=["random", "top"])
-def test_prediction_is_what_many_seeds_average_to(workflow, select):
+def problem_of(workflow):
+    """Make data to start from, and other arguments."""
     arguments = {"num_kept": 400, "budget": 0.5, "num_generations": 4, "metrics": ("trace_ratio", "mean_error")}
     arguments |= {"num_fresh": 100} if workflow == "fresh_mix" else {}
-    start = jnp.asarray(np.random.default_rng(1).standard_normal((4000, 3)), jnp.float32)
-    simulated = jc.simulate("gaussian", select, workflow, start, seeds=64, **arguments)
-    predicted = jc.predict("gaussian", select, workflow, start, **arguments)
+    return np.random.default_rng(1).standard_normal((4000, 3)).astype(np.float32), arguments
+
+
+@pytest.mark.parametrize("workflow", jc.WORKFLOWS)
+def test_prediction_without_selection_is_the_closed_form(workflow):
+    start, arguments = problem_of(workflow)
+    predicted = jc.predict("gaussian", "random", workflow, start, **arguments)
+    expected = CLOSED_FORMS[workflow](400, 4, *[100][: workflow == "fresh_mix"])
+    assert predicted.trace_ratio.dims == ("generation",)
+    assert_allclose(predicted.trace_ratio, expected, rtol=1e-12)
+    assert_allclose(predicted.mean_error, (1 - expected) * np.trace(np.cov(start.T, ddof=0)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("workflow", jc.WORKFLOWS)
+def test_prediction_is_what_many_seeds_average_to(workflow):
+    start, arguments = problem_of(workflow)
+    simulated = jc.simulate("gaussian", SELECT, workflow, start, seeds=64, **arguments)
+    predicted = jc.predict("gaussian", SELECT, workflow, start, **arguments)
     assert predicted.trace_ratio.dims == ("generation",)
     assert predicted.trace_ratio.dtype == np.float64
     last = simulated.trace_ratio.isel(generation=-1)
     error = float(last.std("seed", ddof=1)) / 8
     # The mean field's own error is of the order 1 / n: a fifth of it is allowed for.
-    bias = 0 if select == "random" else 0.2 / 400
-    gap = abs(float(last.mean("seed") - predicted.trace_ratio[-1])) - bias
+    gap = abs(float(last.mean("seed") - predicted.trace_ratio[-1])) - 0.2 / 400
     assert_unbiased(np.array([max(gap, 0) / error]))
 
 
@@ -161,8 +175,9 @@ def test_a_factory_where_its_product_is_meant_is_refused(made, message):
 
 def test_points_are_taken_where_measures_are_meant():
     x, pool = points(30).astype(np.float32), jc.as_measure(points(40))
+    run = jax.jit(lambda score: score(jax.random.key(0), pool))
     for make in (mahalanobis, lambda data: jc.scores.calibrated_gradient(data, 1.0)):
-        assert_array_equal(make(x)(jax.random.key(0), pool), make(jc.as_measure(x))(jax.random.key(0), pool))
+        assert_array_equal(run(make(x)), run(make(jc.as_measure(x))))
     assert_array_equal(jc.as_moments(np.float32([[1, 2], [3, 6]])).mean, [2, 4])
 
 

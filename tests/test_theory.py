@@ -296,7 +296,8 @@ def test_mean_field_without_selection_stays_at_the_truth():
     assert_allclose(models.covariance, np.broadcast_to(covariance, (21, 3, 3)), rtol=1e-10)
     workflow = WORKFLOWS["fresh_mix"](moments_memory())
     collapse = mean_field(Target(location, factor), workflow, fresh_moments(truth))
-    state, _ = run(KEY, collapse, truth, sizes(100, 0.1, 5, num_fresh=10**9), lambda key, state, info: ())
+    bounds = sizes(100, 0.1, 5, num_fresh=10**9)
+    state = jax.jit(lambda truth: run(KEY, collapse, truth, bounds, lambda key, state, info: ())[0])(truth)
     assert_allclose(state.params.covariance, covariance, rtol=1e-5)
 
 

@@ -23,10 +23,10 @@ FRESH = RNG.standard_normal((NUM_STEPS, NUM_FRESH, 2)).astype(np.float32) + 5
 def run_steps(workflow, fresh=FRESH):
     """Give every training set of a workflow fed with the kept data in turn."""
     pools = [Measure(*map(jnp.float32, pool)) for pool in zip(POOLS, KEPT, strict=True)]
-    state, trainings = workflow.init(pools[0], SIZES), []
+    state, trainings, update = workflow.init(pools[0], SIZES), [], jax.jit(workflow.update)
     for t, kept in enumerate(pools):
         new = None if fresh is None else uniform_measure(jnp.asarray(fresh[t]))
-        state, training = workflow.update(jax.random.key(t), state, kept, new, SIZES)
+        state, training = update(jax.random.key(t), state, kept, new, SIZES)
         training, trouble = counted(training)
         assert not any(trouble.values())
         trainings.append(training)
@@ -34,7 +34,7 @@ def run_steps(workflow, fresh=FRESH):
 
 
 def assert_trained_on(training, points):
-    moments, points = as_moments(training), np.asarray(points, np.float64)
+    moments, points = jax.jit(as_moments)(training), np.asarray(points, np.float64)
     assert moments.mass == len(points)
     assert_allclose(moments.mean, points.mean(0), rtol=1e-5, atol=1e-6)
     assert_allclose(moments.covariance, np.cov(points.T, bias=True), rtol=1e-5, atol=1e-6)
@@ -91,7 +91,7 @@ def test_fresh_mix_needs_fresh_data():
 def test_fresh_samples_are_drawn_in_proportion_to_mass():
     real = Measure(jnp.float32([[0.0], [1], [2], [3]]), jnp.float32([1, 0, 3, 0]))
     bounds = sizes(10, num_fresh=jnp.array([30_000, 20_000]))
-    drawn = jax.vmap(fresh_samples(real))(jax.random.split(jax.random.key(0)), bounds)
+    drawn = jax.device_get(jax.jit(jax.vmap(fresh_samples(real)))(jax.random.split(jax.random.key(0)), bounds))
     assert_array_equal(drawn.weights.sum(axis=1), [30_000, 20_000])
     assert set(np.unique(drawn.points)) == {0, 2}
     shares = (drawn.points[..., 0] == 2).mean(axis=1)
