@@ -45,7 +45,7 @@ class Config(Comparison):
 
 PRESETS = {
     "smoke": {
-        "verifiers": ("random", "scheme_i", "federated_sinkhorn", "logistic_ratio"),
+        "verifiers": ("random", "scheme_i", "federated_sinkhorn"),
         "num_kept": 20,
         "num_generations": 2,
         "silo_size": 12,
