@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -324,9 +325,16 @@ def start(words):
     return subprocess.Popen(words, shell=True, cwd=ROOT, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
+def hears_sigterm(process):
+    """Tell whether a process has a handler of its own."""
+    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+    return int(caught[1], 16) >> (signal.SIGTERM - 1) & 1
+
+
 def test_a_signal_during_imports_stops_in_one_line(tmp_path):
     running = start(f"{COMMAND} gaussian_collapse --preset smoke --out {tmp_path}")
-    time.sleep(0.4)  # the interpreter has started, jax has not
+    while not hears_sigterm(running):
+        time.sleep(0.01)
     running.send_signal(signal.SIGINT)
     out, err = running.communicate()
     assert (running.returncode, out, err) == (130, "", "jaxcollapse: interrupted\n")
