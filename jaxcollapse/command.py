@@ -102,6 +102,8 @@ def _answer(arguments: list[str], out: Lasting, display: Display) -> int:
             for name, module in members.items():
                 out.write(f"  {name:24s} {purpose(module)}\n")
         return 0
+    if not request.names:
+        raise ValueError("name experiments or figures, or all: `jaxcollapse list` shows them")
     if isinstance(request, Figure):
         for path in _draw(request):
             display.say(str(path))
@@ -109,8 +111,6 @@ def _answer(arguments: list[str], out: Lasting, display: Display) -> int:
         return 0
     keep_programs(request.run.cache)
     names = [member for name in request.names for member in GROUPS.get(name, (name,))]
-    if not names:
-        raise ValueError("name experiments to run: `jaxcollapse list` shows them")
     config = getattr(request, "experiment", None)
     display.num_experiments = len(names)
 
@@ -150,17 +150,17 @@ def default(module: Any, preset: str) -> Any:
     return module.Config(**module.PRESETS[preset])
 
 
-def parse(arguments: list[str], program: str = "jaxcollapse") -> List | Run | Figure:
+def parse(arguments: list[str]) -> List | Run | Figure:
     """Read the request. Of a single experiment to run the preset comes first, then every flag over it."""
     command, name = (*arguments, "", "")[:2]
     alone = len(arguments) < 3 or arguments[2].startswith("-")
     if command == "run" and name in RUNNABLE and alone:
-        return tyro.cli(_run_of(name, preset_of(arguments)), args=arguments[2:], prog=f"{program} run {name}")
+        return tyro.cli(_run_of(name, preset_of(arguments)), args=arguments[2:], prog=f"jaxcollapse run {name}")
     if command == "run" and not name.startswith("-"):
         check_names("experiment", arguments[1:2], [*RUNNABLE, *GROUPS])
     completed = any(word.startswith("--tyro-") for word in arguments)
     kinds = {"list": List, "run": _run_of_any() if completed else Run, "figure": Figure}
-    return tyro.extras.subcommand_cli_from_dict(kinds, args=arguments, prog=program, description=__doc__)
+    return tyro.extras.subcommand_cli_from_dict(kinds, args=arguments, prog="jaxcollapse", description=__doc__)
 
 
 def preset_of(arguments: list[str]) -> str:
