@@ -65,6 +65,8 @@ def test_attributes_of_celeba_combine_to_classes(faces):
         ({"parts": [0, 2, 3, 0]}, r"list_eval_partition.txt: part '3' must be 0, 1 or 2"),
         ({"parts": [0, 0, 1, 0]}, r"list_eval_partition.txt: no image is in part 2"),
         ({"parts": ["0 0", 2, 1, 0]}, r"list_eval_partition.txt: .*is not a list of names and parts"),
+        ({"names": ["../1.png", *NAMES[1:]]}, r"list_attr_celeba.txt: '../1.png' must be the name of a file in"),
+        ({"names": ["1\0.png", *NAMES[1:]]}, r"list_attr_celeba.txt: '1\\x00.png' must be the name of a file in"),
         ({"names": NAMES[:3]}, r"000004.png is in one of them only"),
         ({"names": [*NAMES[:3], "a.png"]}, r"000004.png is in one of them only"),
     ],
@@ -79,7 +81,10 @@ def test_what_is_wrong_with_a_list_is_named(faces, lists, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"attributes": ["Smilling"]}, "attribute 'Smilling' is not known: .*did you mean 'Smiling'"),
+        (
+            {"attributes": ["Smilling"]},
+            "list_attr_celeba.txt: attribute 'Smilling' is not known: .*did you mean 'Smiling'",
+        ),
         ({"attributes": []}, r"number of attributes = 0: must be in \[1, 10\]"),
         ({"size": 0}, "size = 0: must be at least 1"),
     ],
@@ -96,7 +101,7 @@ def test_broken_and_missing_faces_are_named(faces):
     with pytest.raises(ValueError, match=r"000002.png: is cut short, or is not an image"):
         load_celeba(directory, verify=False)
     path.unlink()
-    with pytest.raises(ValueError, match=r"000002.png: .*FileNotFoundError"):
+    with pytest.raises(FileNotFoundError, match=r"000002.png"):
         load_celeba(directory, verify=False)
     path.parent.rename(directory / "elsewhere")
     with pytest.raises(FileNotFoundError, match=r"CelebA: img_align_celeba not found in .*: put the folder"):
@@ -104,5 +109,5 @@ def test_broken_and_missing_faces_are_named(faces):
 
 
 def test_celeba_is_verified(faces):
-    with pytest.raises(ValueError, match=r"list_attr_celeba.txt: md5 is"):
+    with pytest.raises(ValueError, match=r"list_attr_celeba.txt: md5 of list_attr_celeba.txt is"):
         load_celeba(faces[0])

@@ -1,9 +1,12 @@
 """CIFAR-10 is written here byte by byte, and what is read is compared with the pixels that were written."""
 
+import gzip
+import hashlib
 import io
 import os
 import pickle
 import struct
+import tarfile
 
 import numpy as np
 import pytest
@@ -64,17 +67,15 @@ def test_cifar10_is_read_from_its_archive_alone_and_from_the_folder_as_directory
     assert not list(folder.iterdir())
 
 
-@pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_batches_of_ones_own_may_be_pickled_by_python_3(cifar, protocol):
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("wrap", [list, np.array, lambda labels: np.array(labels, ">u2")])
+def test_batches_of_ones_own_may_be_pickled_by_any_protocol(cifar, protocol, order, wrap):
     directory, pixels, labels = cifar
-    rows = pixels[:2].transpose(0, 3, 1, 2).reshape(2, 3072)
-    content = pickle.dumps({"labels": [3, 4], "data": rows}, protocol=protocol)
-    path = directory / "cifar-10-batches-py" / "data_batch_1"
-    path.write_bytes(content)
-    if protocol == 2:  # bytes are pickled as a call there
-        with pytest.raises(ValueError, match=r"_codecs.encode is not allowed"):
-            load_cifar10(directory, verify=False)
-    else:
+    rows = np.asarray(pixels[:2].transpose(0, 3, 1, 2).reshape(2, 3072), order=order)
+    content = pickle.dumps({"labels": wrap([3, 4]), "data": rows}, protocol=protocol)
+    for name in (content, content.replace(b"numpy._core", b"numpy.core")) if protocol < 4 else (content,):
+        (directory / "cifar-10-batches-py" / "data_batch_1").write_bytes(name)
         agree(load_cifar10(directory, verify=False)[0], pixels[:10], [3, 4, *labels[2:10]])
 
 
@@ -95,18 +96,68 @@ def test_a_pickled_batch_cannot_run_anything(cifar, tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
+class Forged:
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def __reduce__(self):
+        return self.parts
+
+
+def forged_array(code, order="|", *, state=(-1, -1, 0)):
+    """Pickle an array whose type has a state of one's own."""
+    dtype = Forged(np.dtype, (code, False, True), (3, order, None, None, None, *state))
+    array = (1, (2, 3072), dtype, False, bytes(6144))
+    return pickle.dumps(
+        {"data": Forged(np.empty(0).__reduce__()[0], (np.ndarray, (0,), b"b"), array), "labels": [0, 1]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "order"), [("O8", "|"), ("V8", "|"), ("f8", "<"), ("u1", "3u1,"), ("u1,O8", "|"), ("U4", "<"), ("u3", "|")]
+)
+def test_only_whole_numbers_are_unpickled(cifar, code, order):
+    directory, _, _ = cifar
+    (directory / "cifar-10-batches-py" / "data_batch_3").write_bytes(forged_array(code, order))
+    with pytest.raises(ValueError, match=f"data_batch_3: .*numbers of type .*{code} are not allowed in it"):
+        load_cifar10(directory, verify=False)
+
+
+def test_flags_of_a_pickled_type_are_not_believed(cifar):
+    directory, pixels, labels = cifar
+    (directory / "cifar-10-batches-py" / "data_batch_1").write_bytes(forged_array("u1", state=(8, 8, 63)))
+    black = np.concatenate([np.zeros((2, 32, 32, 3), np.uint8), pixels[2:10]])
+    agree(load_cifar10(directory, verify=False)[0], black, [0, 1, *labels[2:10]])
+
+
+def test_a_pickle_changes_nothing_for_the_next(cifar):
+    directory, pixels, labels = cifar
+    path = directory / "cifar-10-batches-py" / "data_batch_1"
+    whole = path.read_bytes()
+    for name in ("numpy\ndtype", "numpy\nndarray", "numpy.core.multiarray\n_reconstruct", "_codecs\nencode"):
+        path.write_bytes(f"c{name}\n(NdVvalues\nI1\nsVcode\nI2\nsV__defaults__\n)st".encode() + b"b.")
+        with pytest.raises(ValueError, match="data_batch_1"):
+            load_cifar10(directory, verify=False)
+    path.write_bytes(whole)
+    agree(load_cifar10(directory, verify=False)[0], pixels[:10], labels[:10])
+
+
 ROWS = np.zeros((2, 3072), np.uint8)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "EOFError"),
-        (b"no pickle at all", "UnpicklingError"),
+        (b"", "is not a pickled batch"),
+        (b"no pickle at all", "is not a pickled batch"),
         (pickle.dumps({"data": ROWS, "labels": [0, 1]})[:-500], "is cut short, or is not a pickled batch"),
         (pickle.dumps([ROWS, [0, 1]]), "is not a pickled batch of CIFAR-10"),
         (pickle.dumps({"data": ROWS}), "'labels'"),
-        (pickle.dumps({"data": ROWS / 255, "labels": [0, 1]}), r"type float64 and shape \(2, 3072\) must be uint8"),
+        (pickle.dumps({"data": ROWS / 255, "labels": [0, 1]}), "numbers of type <f8 are not allowed"),
+        (pickle.dumps({"data": ROWS.astype(int), "labels": [0, 1]}), r"type int64 and shape \(2, 3072\) must be uint8"),
+        (pickle.dumps({"data": [[0] * 3072], "labels": [0]}), "is not a pickled batch of CIFAR-10"),
+        (b"\x80\x04}r\xff\xff\xff\x7f.", "index 2147483647 of operation 2"),
+        (b"\x80\x04" + b"]" * 300_000 + b".", "more than 300000 operations"),
         (pickle.dumps({"data": ROWS[:, 1:], "labels": [0, 1]}), r"shape \(2, 3071\) must be uint8, \[n, 3072\]"),
         (pickle.dumps({"data": ROWS, "labels": [0, 1, 2]}), r"2 images, and labels of shape \(3,\)"),
         (pickle.dumps({"data": ROWS, "labels": [0, 10]}), "labels are in 0..10, and must be in 0..9"),
@@ -139,12 +190,44 @@ def test_broken_archives_are_named(cifar):
         load_cifar10(directory, verify=False)
 
 
-def test_folders_and_archives_are_verified_both(cifar):
-    directory, _, _ = cifar
+def test_folders_and_members_of_archives_are_verified_both(cifar, monkeypatch):
+    directory, pixels, labels = cifar
     folder = directory / "cifar-10-batches-py"
-    with pytest.raises(ValueError, match="data_batch_1: md5 is"):
+    published = cifar10.CIFAR10.md5["data_batch_1"]
+    with pytest.raises(ValueError, match=f"data_batch_1: md5 of data_batch_1 is .*, published is {published}"):
         load_cifar10(directory)
     pack(directory / "cifar-10-python.tar.gz", folder, cifar10.BATCHES)
+    sums = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in cifar10.BATCHES}
     (folder / "test_batch").unlink()
-    with pytest.raises(ValueError, match=r"cifar-10-python.tar.gz: md5 is .* c58f30108f718f92721af3b95e74349a"):
+    with pytest.raises(ValueError, match=r"tar.gz, data_batch_1: md5 of data_batch_1 is .*--no-verify"):
         load_cifar10(directory)
+    for name, found in sums.items():
+        monkeypatch.setitem(cifar10.CIFAR10.md5, name, found)
+    agree(load_cifar10(directory)[0], pixels[:10], labels[:10])
+
+
+def header(name, size, kind=tarfile.REGTYPE):
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        (header("other", 2**40), "holds more than 256 MiB"),
+        (header("data_batch_1", 2**40), "holds more than 256 MiB"),
+        (header("data_batch_1", 2**28), "holds more than 256 MiB"),
+        (header("data_batch_1", -512), "data_batch_1 has -512 bytes"),
+        (header("data_batch_1", 2000), "data_batch_1 is shorter than its header says"),
+        (header("data_batch_1", 2**33, tarfile.GNUTYPE_SPARSE), "holds more than 256 MiB"),
+        (header("data_batch_1", 0, tarfile.GNUTYPE_SPARSE), "data_batch_1, .* not found in it"),
+        (header("data_batch_1", 0, tarfile.SYMTYPE), "data_batch_1, .* not found in it"),
+        (header("other", 0) * 1001 + header("data_batch_1", 0), "data_batch_1, .* not found in it"),
+        (b"\x01" * 512, "HeaderError"),
+    ],
+)
+def test_headers_of_archives_are_not_believed(tmp_path, blocks, message):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(gzip.compress(blocks))
+    with pytest.raises(ValueError, match=f"cifar-10-python.tar.gz: .*{message}"):
+        load_cifar10(tmp_path, verify=False)

@@ -30,6 +30,15 @@ def test_batches_are_put_together(batch_size):
     assert_array_equal(found, Counted()(POINTS).astype(np.float32))
 
 
+def test_features_of_integers_are_floating():
+    images = np.arange(40, dtype=np.uint8).reshape(10, 4)
+    mean = lambda x: x.mean(axis=1, keepdims=True) / 255
+    found = host_features(mean, images, 3)
+    assert found.dtype == np.float32
+    assert_allclose(found, mean(images), rtol=1e-6)
+    assert_array_equal(jax.jit(on_host(mean, 1))(images), found)
+
+
 def test_features_are_computed_once_for_the_same_points(tmp_path):
     function, path = Counted(), tmp_path / "features.npz"
     first = cached_features(path, function, POINTS)

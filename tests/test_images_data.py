@@ -1,5 +1,9 @@
 """The convention that all images keep, and the registry of data sets."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from image_files import random_pixels, write_image
@@ -80,12 +84,12 @@ def test_own_images_and_digits_are_divided_by_the_seed(tmp_path):
         write_image(tmp_path / "class" / f"{i}.png", image)
     np.savez(tmp_path / "images.npz", images=pixels, labels=np.zeros(10, int))
     for load in (DATASETS["folders"], DATASETS["npz"]):
-        train, test = load(tmp_path, 1)
+        train, test = load(tmp_path, 1, True)
         expected = hold_out(from_bytes("pixels", pixels, np.zeros(10, int)), 1)
         np.testing.assert_array_equal(train.points, expected[0].points)
         np.testing.assert_array_equal(test.points, expected[1].points)
         assert len(test.labels) == 2
-    train, test = DATASETS["digits"](tmp_path / "nowhere", 0)
+    train, test = DATASETS["digits"](tmp_path / "nowhere", 0, True)
     assert train.shape == (8, 8, 1)
     assert len(train.labels) + len(test.labels) == 1797
     assert isinstance(load_digits(), LabelledImages)
@@ -94,8 +98,8 @@ def test_own_images_and_digits_are_divided_by_the_seed(tmp_path):
 PUBLISHED = {
     "celeba": (celeba.CELEBA, "list_attr_celeba.txt, list_eval_partition.txt"),
     "cifar10": (cifar10.CIFAR10, "data_batch_1, .*, test_batch"),
-    "fashion_mnist": (idx.FASHION_MNIST, "train-images-idx3-ubyte.gz, .*, t10k-labels-idx1-ubyte.gz"),
-    "mnist": (idx.MNIST, "train-images-idx3-ubyte.gz, .*, t10k-labels-idx1-ubyte.gz"),
+    "fashion_mnist": (idx.FASHION_MNIST, "train-images-idx3-ubyte, .*, t10k-labels-idx1-ubyte"),
+    "mnist": (idx.MNIST, "train-images-idx3-ubyte, .*, t10k-labels-idx1-ubyte"),
     "stl10": (stl10.STL10, "train_X.bin, train_y.bin, test_X.bin, test_y.bin"),
 }
 
@@ -104,7 +108,7 @@ PUBLISHED = {
 def test_missing_files_are_named_with_what_to_download(tmp_path, name):
     published, files = PUBLISHED[name]
     with pytest.raises(FileNotFoundError, match=rf"{published.title}: {files} not found in {tmp_path}: put .* there"):
-        DATASETS[name](tmp_path, 0)
+        DATASETS[name](tmp_path, 0, True)
 
 
 def test_every_data_set_is_tested():
@@ -115,3 +119,15 @@ def test_every_data_set_is_tested():
 def test_published_sums_are_sums(name):
     for found in PUBLISHED[name][0].md5.values():
         assert len(bytes.fromhex(found)) == 16
+
+
+def test_damaged_and_harmful_files_are_read_or_refused_in_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz_files", "--cases", "100"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -80,5 +80,5 @@ def test_stl10_is_not_enlarged(stl, size):
 
 
 def test_stl10_is_verified(stl):
-    with pytest.raises(ValueError, match=r"train_X.bin: md5 is"):
+    with pytest.raises(ValueError, match=r"train_X.bin: md5 of train_X.bin is"):
         load_stl10(stl[0])

@@ -38,7 +38,7 @@ def load_celeba(
         directory: holds the folder `img_align_celeba`, `list_attr_celeba.txt` and `list_eval_partition.txt`.
         attributes: names of a, as in the list, from k = 0.
         size: side in pixels, resized from the largest square in the centre of the published 178 x 218.
-        verify: whether the lists must have the published checksums; False reads others in the same format.
+        verify: whether the two lists must have the published checksums; False reads others in the same format.
 
     Raises:
         FileNotFoundError: if the folder or a list is missing.
@@ -74,10 +74,12 @@ def _read_classes(content: Content, attributes: Sequence[str]) -> dict[str, int]
         rows = {name: values for name, *values in map(str.split, lines)}
     if len(rows) != num_images:
         raise ValueError(f"{content.source}: {len(rows)} images, and its first line says {num_images}")
-    check_names("attribute", attributes, known)
     for name, values in rows.items():
+        if Path(name).name != name or not name.isprintable():
+            raise ValueError(f"{content.source}: {name!r} must be the name of a file in {FOLDER}")
         if len(values) != len(known) or not {"1", "-1"}.issuperset(values):
             raise ValueError(f"{content.source}: {name} must have 1 or -1 for each of {len(known)} attributes")
+    check_names(f"{content.source}: attribute", attributes, known)
     columns = [known.index(attribute) for attribute in attributes]
     return {name: sum(2**k * (values[i] == "1") for k, i in enumerate(columns)) for name, values in rows.items()}
 

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 from numpy.typing import DTypeLike
 
 from jaxcollapse.checks import check_finite, check_range
 from jaxcollapse.results import digest, load_arrays, save_arrays
 
-HostFunction = Callable[[Float[np.ndarray, "n d"]], Float[np.ndarray, "n k"]]
+HostFunction = Callable[[Num[np.ndarray, "n d"]], Float[np.ndarray, "n k"]]
 
 
 class PCA(NamedTuple):
@@ -71,7 +71,7 @@ def reconstruct(pca: PCA, features: Float[Array, "*batch k"]) -> Float[Array, "*
     return pca.mean + jnp.matmul(features, pca.components, precision="highest")
 
 
-def host_features(function: HostFunction, points: Float[np.ndarray, "n d"], batch_size: int = 256) -> np.ndarray:
+def host_features(function: HostFunction, points: Num[np.ndarray, "n d"], batch_size: int = 256) -> np.ndarray:
     """Compute features with a function of NumPy arrays, a batch at a time: a pretrained network, say.
 
     Args:
@@ -80,7 +80,7 @@ def host_features(function: HostFunction, points: Float[np.ndarray, "n d"], batc
         batch_size: b at most.
 
     Returns:
-        Features of shape [n, k] in the points' dtype.
+        Features of shape [n, k], in the points' dtype, or in single precision if that is of integers.
 
     Raises:
         ValueError: if a batch's features are not [b, k] or not finite.
@@ -94,11 +94,16 @@ def host_features(function: HostFunction, points: Float[np.ndarray, "n d"], batc
         if found.shape != (len(batch), width):
             raise ValueError(f"features of {len(batch)} points: shape {found.shape} must be {(len(batch), width)}")
         check_finite(f"features of points from {first} on", found)
-        batches.append(found.astype(batch.dtype))
+        batches.append(found.astype(_dtype(points)))
     return np.concatenate(batches)
 
 
-def cached_features(path: Path, function: HostFunction, points: Float[np.ndarray, "n d"]) -> np.ndarray:
+def _dtype(points: np.ndarray | Array) -> np.dtype:
+    """Choose the precision of features."""
+    return points.dtype if jnp.issubdtype(points.dtype, jnp.floating) else np.dtype(np.float32)
+
+
+def cached_features(path: Path, function: HostFunction, points: Num[np.ndarray, "n d"]) -> np.ndarray:
     """Compute `host_features` of these points once, and read them from a file afterwards.
 
     The file is written whole when all are computed, and belongs to these very points; others overwrite it. Give every
@@ -120,7 +125,7 @@ def cached_features(path: Path, function: HostFunction, points: Float[np.ndarray
     return stored[0]
 
 
-def on_host(function: HostFunction, num_features: int) -> Callable[[Float[Array, "n d"]], Float[Array, "n k"]]:
+def on_host(function: HostFunction, num_features: int) -> Callable[[Num[Array, "n d"]], Float[Array, "n k"]]:
     """Call a function of NumPy arrays from compiled programs, as the `embed` of `jaxcollapse.sample_and_select`.
 
     Args:
@@ -128,8 +133,8 @@ def on_host(function: HostFunction, num_features: int) -> Callable[[Float[Array,
         num_features: k.
     """
 
-    def embed(points: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        shape = jax.ShapeDtypeStruct((points.shape[0], num_features), points.dtype)
+    def embed(points: Num[Array, "n d"]) -> Float[Array, "n k"]:
+        shape = jax.ShapeDtypeStruct((points.shape[0], num_features), _dtype(points))
         return jax.pure_callback(
             lambda x: host_features(function, np.asarray(x)), shape, points, vmap_method="sequential"
         )

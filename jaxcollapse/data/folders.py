@@ -5,12 +5,17 @@ from pathlib import Path
 import numpy as np
 
 from jaxcollapse.checks import check_range
-from jaxcollapse.data.files import read_image, square
+from jaxcollapse.data.files import check_size, read_image, square
 from jaxcollapse.data.images import LabelledImages, from_bytes
+
+MOST_PIXEL_BYTES = 2**32
+"""Of all images together, one for each colour of a pixel."""
 
 
 def load_folders(directory: Path, size: int | None = None) -> LabelledImages:
     """Load image files, all grey or all in colour; classes are folders, numbered from 0 in the order of their names.
+
+    Images are read as `jaxcollapse.data.files.read_image` says: upright, in 8 bits, without transparency.
 
     Args:
         directory: holds the folders, which hold nothing but images. Hidden files are passed over.
@@ -25,21 +30,25 @@ def load_folders(directory: Path, size: int | None = None) -> LabelledImages:
     folders = [path for path in _visible(directory) if path.is_dir()] if directory.is_dir() else []
     if not folders:
         raise FileNotFoundError(f"{directory}: no folders found: put images there, in one folder for each class")
-    pixels, labels = [], []
-    for label, folder in enumerate(folders):
-        paths = _visible(folder)
-        if not paths:
-            raise ValueError(f"{folder}: is empty, and must hold the images of a class")
-        for path in paths:
-            image = read_image(path)
-            pixels.append(np.asarray(image) if size is None else square(image, size))
-            labels.append(label)
-            if pixels[-1].shape != pixels[0].shape:
-                raise ValueError(
-                    f"{path}: shape {pixels[-1].shape} must be {pixels[0].shape}, as of the first image; "
-                    "give a size for images of several sizes, and no grey images among coloured ones"
-                )
-    return from_bytes(str(directory), np.array(pixels), np.array(labels))
+    files = [(path, label) for label, folder in enumerate(folders) for path in _images(folder)]
+    pixels = []
+    for path, _ in files:
+        image = read_image(path)
+        pixels.append(np.asarray(image) if size is None else square(image, size))
+        check_size(directory, len(files) * pixels[0].nbytes, MOST_PIXEL_BYTES)
+        if pixels[-1].shape != pixels[0].shape:
+            raise ValueError(
+                f"{path}: shape {pixels[-1].shape} must be {pixels[0].shape}, as of the first image; "
+                "give a size for images of several sizes, and no grey images among coloured ones"
+            )
+    labels = np.array([label for _, label in files])
+    return from_bytes(str(directory), np.array(pixels), labels)
+
+
+def _images(folder: Path) -> list[Path]:
+    if not (paths := _visible(folder)):
+        raise ValueError(f"{folder}: is empty, and must hold the images of a class")
+    return paths
 
 
 def _visible(directory: Path) -> list[Path]:

@@ -1,13 +1,12 @@
 """MNIST and Fashion-MNIST, in IDX files."""
 
-import gzip
 import math
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxcollapse.data.files import Content, Published, read_published, reading
+from jaxcollapse.data.files import Content, Published, read_published
 from jaxcollapse.data.images import Division, from_bytes
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -21,6 +20,10 @@ MNIST = Published(
         "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
         "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
         "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
     },
 )
 FASHION_MNIST = Published(
@@ -33,6 +36,10 @@ FASHION_MNIST = Published(
         "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
         "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
     },
 )
 
@@ -42,7 +49,8 @@ def load_mnist(directory: Path, *, verify: bool = True) -> Division:
 
     Args:
         directory: holds the four IDX files, each compressed or not.
-        verify: whether compressed files must have the published checksums; False reads others in the same format.
+        verify: whether files must have a published checksum, compressed or decompressed, where one is known; False
+            reads others in the same format.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -56,7 +64,8 @@ def load_fashion_mnist(directory: Path, *, verify: bool = True) -> Division:
 
     Args:
         directory: holds the four IDX files, each compressed or not.
-        verify: whether compressed files must have the published checksums; False reads others in the same format.
+        verify: whether files must have a published checksum, compressed or decompressed, where one is known; False
+            reads others in the same format.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -66,8 +75,7 @@ def load_fashion_mnist(directory: Path, *, verify: bool = True) -> Division:
 
 
 def _load(published: Published, directory: Path, *, verify: bool) -> Division:
-    names = [name if (directory / name).is_file() else f"{name}.gz" for name in FILES]
-    contents = read_published(published, directory, names, verify=verify)
+    contents = read_published(published, directory, FILES, verify=verify)
     train, test = (
         from_bytes(f"{images.source} with {labels.source}", _read_idx(images, 3), _read_idx(labels, 1), 10)
         for images, labels in (contents[:2], contents[2:])
@@ -80,9 +88,6 @@ def _load(published: Published, directory: Path, *, verify: bool) -> Division:
 def _read_idx(content: Content, num_axes: int) -> UInt8[np.ndarray, "*axes"]:
     """Read a header, big-endian: the type in the third byte, the number of axes, their lengths; then the values."""
     source, data = content
-    if source.endswith(".gz"):
-        with reading(source, "a gzip file"):
-            data = gzip.decompress(data)
     start, magic = 4 + 4 * num_axes, bytes([0, 0, 8, num_axes])
     if data[:4] != magic or len(data) < start:
         raise ValueError(

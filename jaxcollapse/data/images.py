@@ -83,7 +83,9 @@ def labelled_images(
     """
     if labels.dtype.kind not in "iu" or (labels.astype(np.int32) != labels).any():
         raise ValueError(f"{name}: labels of type {labels.dtype} must be whole numbers that int32 holds")
-    images = LabelledImages(points.astype(np.float32, copy=False), labels.astype(np.int32), shape)
+    with np.errstate(over="ignore"):  # becomes infinite, and is refused
+        points = points.astype(np.float32, copy=False)
+    images = LabelledImages(points, labels.astype(np.int32), shape)
     check_images(name, images, num_classes)
     return images
 

@@ -16,7 +16,6 @@ STL10 = Published(
     folder="stl10_binary",
     archive="stl10_binary.tar.gz",
     md5={
-        "stl10_binary.tar.gz": "91f7769df0f17e558f3565bffb0c7dfb",
         "train_X.bin": "918c2871b30a85fa023e0c44e0bee87f",
         "train_y.bin": "5a34089d4802c674881badbb80307741",
         "test_X.bin": "7f263ba9f9e0b06b93213547f721ac82",
