@@ -1,6 +1,6 @@
 """Targets: what a biased verifier considers ideal."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcollapse.base import Data, Moments, Target
-from jaxcollapse.checks import check_covariance, check_finite, check_range
+from jaxcollapse.checks import check_covariance, check_finite, check_range, is_known
+from jaxcollapse.linalg import psd_cholesky
 from jaxcollapse.measures import as_moments
 
 PUBLISHED_SEEDS = (42, 123, 456, 789, 2023, 2024, 2025, 3141, 1618, 9999)
@@ -18,9 +19,9 @@ def isotropic_target(location: Float[Array | np.ndarray, " d"], scale: float = 1
     r"""Score by Euclidean distance, :math:`G = I / s`.
 
     Raises:
-        ValueError: if the location is not finite or the scale not positive.
+        ValueError: if the location is no finite vector or the scale not positive.
     """
-    check_finite("location", location)
+    check_location(location)
     check_range("scale", scale, low=float(np.finfo(np.float32).tiny))
     location = jnp.asarray(location)
     return Target(location, jnp.eye(location.shape[-1], dtype=location.dtype) / scale)
@@ -30,26 +31,52 @@ def gaussian_target(location: Float[Array | np.ndarray, " d"], covariance: Float
     r"""Score by Mahalanobis distance, :math:`Q = G'G = S^{-1}` with :math:`G = L^{-1}`, :math:`S = L L'`.
 
     Raises:
-        ValueError: if the location is not finite or the covariance not positive definite.
+        ValueError: if the location is not finite, the covariance not positive definite, or their dimensions differ.
+    """
+    check_location(location)
+    check_covariance("covariance", covariance)
+    if len(location) != len(covariance):
+        shapes = np.shape(location), np.shape(covariance)
+        raise ValueError(f"location and covariance: shapes {shapes[0]} and {shapes[1]} must be [d] and [d, d]")
+    return _whiten("covariance", jnp.asarray(location), jnp.asarray(covariance))
+
+
+def check_location(location: Any) -> None:
+    """Require a finite vector.
+
+    Raises:
+        ValueError: if it is none.
     """
     check_finite("location", location)
-    check_covariance("covariance", covariance)
-    return _whiten(jnp.asarray(location), jnp.asarray(covariance))
+    if np.ndim(location) != 1 or np.size(location) == 0:
+        raise ValueError(f"location: shape {np.shape(location)} must be [d], with d at least 1")
 
 
-def fit_target(data: Data | Float[Array | np.ndarray, "n d"], ridge: Float[Array | float, ""] = 0.0) -> Target:
-    r"""Score by the data's own mean and covariance :math:`S = \Sigma + \rho \operatorname{tr}(\Sigma) / d \; I`."""
+def fit_target(
+    data: Data | Float[Array | np.ndarray, "n d"], ridge: Float[Array | float, ""] = 0.0, name: str = "data"
+) -> Target:
+    r"""Score by the data's own mean and covariance :math:`S = \Sigma + \rho \operatorname{tr}(\Sigma) / d \; I`.
+
+    Raises:
+        ValueError: if S is known and singular to rounding.
+    """
     moments = as_moments(data)
     dim = moments.mean.shape[-1]
     shrinkage = ridge * jnp.trace(moments.covariance) / dim
     identity = jnp.eye(dim, dtype=moments.mean.dtype)
-    return _whiten(moments.mean, moments.covariance + shrinkage * identity)
+    return _whiten(name, moments.mean, moments.covariance + shrinkage * identity)
 
 
-def _whiten(location: Array, covariance: Array) -> Target:
-    factor = jnp.linalg.cholesky(covariance)
-    identity = jnp.eye(location.shape[-1], dtype=covariance.dtype)
-    return Target(location, jax.scipy.linalg.solve_triangular(factor, identity, lower=True))
+def _whiten(name: str, location: Array, covariance: Array) -> Target:
+    factor, dim = jnp.linalg.cholesky(covariance), location.shape[-1]
+    if is_known(covariance):
+        regular = np.diagonal(psd_cholesky(covariance)) > 0
+        if not regular.all():
+            raise ValueError(
+                f"{name}: to rounding, coordinate {np.argmin(regular)} of {dim} is constant or follows from those "
+                "before it, and the covariance is singular; more data or a ridge make it regular"
+            )
+    return Target(location, jax.scipy.linalg.solve_triangular(factor, jnp.eye(dim, dtype=factor.dtype), lower=True))
 
 
 class Instance(NamedTuple):

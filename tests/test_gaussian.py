@@ -7,8 +7,9 @@ from oracle import assert_unbiased, random_covariance, random_problem, upper, z_
 
 from jaxcollapse.base import Measure, Moments
 from jaxcollapse.generators import gaussian
-from jaxcollapse.linalg import psd_cholesky
+from jaxcollapse.linalg import psd_cholesky, svd
 from jaxcollapse.measures import as_moments, uniform_measure
+from jaxcollapse.targets import fit_target
 
 KEY = jax.random.key(0)
 factor = jax.jit(psd_cholesky)
@@ -95,3 +96,49 @@ def test_factor_scales(scale):
     covariance = random_covariance(np.random.default_rng(0), 4)
     lower = np.asarray(factor(jnp.asarray(covariance * scale, jnp.float32)), np.float64)
     assert_allclose(lower, np.sqrt(scale) * np.linalg.cholesky(covariance), rtol=1e-4, atol=1e-4 * np.sqrt(scale))
+
+
+@pytest.mark.usefixtures("x64")
+def test_decomposition_keeps_small_singular_values():
+    rng = np.random.default_rng(1)
+    left, right = np.linalg.qr(rng.standard_normal((2, 5, 5)))[0]
+    values = 10.0 ** -np.arange(0, 15, 3)
+    matrix = left * values @ right.T
+    u, s, v = jax.jit(jax.vmap(svd))(jnp.asarray(matrix)[None])
+    assert_allclose(s[0], values, rtol=0, atol=1e-15)
+    assert_allclose(u[0] * s[0] @ v[0].T, matrix, rtol=0, atol=1e-15)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("offset", [0, 1e4])
+def test_target_of_ill_conditioned_data_whitens_them(offset):
+    rng, dim = np.random.default_rng(2), 6
+    axes = np.linalg.qr(rng.standard_normal((dim, dim)))[0]
+    x = rng.standard_normal((500, dim)) * np.geomspace(1, 1e-4, dim) @ axes + offset
+    target = fit_target(x)
+    white = (x - x.mean(axis=0)) @ np.asarray(target.factor).T
+    assert_allclose(target.location, x.mean(axis=0), rtol=1e-13)
+    # Rounding of the data and of their covariance, magnified by the condition number.
+    assert_allclose(white.T @ white / len(x), np.eye(dim), rtol=0, atol=1e8 * dim * np.finfo(float).eps)
+
+
+@pytest.mark.parametrize(
+    ("points", "coordinate"),
+    [
+        (np.ones((9, 3)), "0 of 3"),
+        (np.arange(12.0).reshape(3, 4), "1 of 4"),
+        (np.random.default_rng(3).standard_normal((10, 16)), "9 of 16"),
+    ],
+    ids=["equal points", "points on a line", "fewer points than dimensions"],
+)
+def test_target_of_degenerate_data_is_refused(points, coordinate):
+    with pytest.raises(ValueError, match=f"data: to rounding, coordinate {coordinate} is constant or follows"):
+        fit_target(np.float32(points))
+
+
+def test_ridge_makes_a_target_of_degenerate_data():
+    points = np.float32(np.random.default_rng(3).standard_normal((10, 16)))
+    covariance = np.cov(points.T, bias=True)
+    expected = np.linalg.inv(covariance + 0.1 * np.trace(covariance) / 16 * np.eye(16))
+    factor = np.asarray(fit_target(points, 0.1).factor, np.float64)
+    assert_allclose(factor.T @ factor, expected, rtol=1e-3, atol=1e-3)

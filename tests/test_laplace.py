@@ -52,12 +52,30 @@ def test_fit_maximises_the_likelihood_for_any_masses():
     assert_array_equal(params.location, x[total.argmin(axis=0), np.arange(3)])
 
 
-@pytest.mark.parametrize("size", [10, 1000])
+@pytest.mark.parametrize("size", [10, 1000, 200_000])
 @pytest.mark.parametrize("mass", [0.1, 1 / 3, 1e-20])
 def test_rounding_breaks_no_tie(size, mass):
     x = np.float32(np.random.default_rng(2).standard_normal((size, 3)))
     params = fit(Measure(jnp.asarray(x), jnp.full(size, mass, jnp.float32)))
     assert_array_equal(params.location, np.median(x, axis=0))
+    assert_allclose(params.scale, np.abs(x - np.median(x, axis=0)).mean(axis=0, dtype=float), rtol=1e-6)
+
+
+@pytest.mark.parametrize("spread", [0, 10])
+def test_median_of_any_masses_is_that_of_exact_sums_in_any_order(spread):
+    rng, size = np.random.default_rng(4), 1000
+    for _ in range(20):
+        x = np.float32(rng.standard_normal((size, 1)))
+        # Halves of a thousand different masses each, and of one rounding unit more on one side.
+        half = np.float32(rng.uniform(0.5, 1, size // 2) * 2.0 ** -rng.integers(0, spread + 1, size // 2))
+        masses = np.concatenate([rng.permutation(half), rng.permutation(half)])
+        order = np.argsort(x[:, 0])
+        w = np.empty(size, np.float32)
+        w[order] = masses
+        middle = np.float32(x[order[size // 2 - 1]] + x[order[size // 2]]) / 2
+        assert_array_equal(fit(Measure(jnp.asarray(x), jnp.asarray(w))).location, middle)
+        w[order[-1]] = np.nextafter(w[order[-1]], np.float32(2))
+        assert_array_equal(fit(Measure(jnp.asarray(x), jnp.asarray(w))).location, x[order[size // 2]])
 
 
 def test_unfilled_memory_and_signed_zeros_change_nothing():
@@ -66,8 +84,10 @@ def test_unfilled_memory_and_signed_zeros_change_nothing():
     x[rng.uniform(size=x.shape) < 0.3] = 0
     x[::2] *= -1
     filled = np.arange(5000) < 3001
+    expected = np.median(x[filled], axis=0)
+    x[~filled] = np.nan
     params = fit(Measure(jnp.asarray(x), jnp.asarray(filled, jnp.float32)))
-    assert_allclose(params.location, np.median(x[filled], axis=0), rtol=1e-6, atol=1e-37)
+    assert_allclose(params.location, expected, rtol=1e-6, atol=1e-37)
 
 
 def test_degenerate_data():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal, assert_array_less
 from oracle import assert_unbiased, draw, energies, random_covariance, upper, z_scores
 from scipy import stats
 
@@ -70,7 +70,9 @@ def test_masses_are_chi_square_probabilities_however_deep_or_far(dim, offset):
     model, target = on_device(np.full(6, 1 / 6), means, covariances, np.zeros(dim), np.eye(dim))
     masses = jax.jit(component_moments)(model, target, jnp.asarray(2.0)).mass
     law = stats.ncx2(dim, offset**2) if offset else stats.chi2(dim)
-    assert_allclose(masses, law.cdf(2 / scales**2), rtol=2e-7)
+    # A threshold far below the energy of the mean is known to the rounding of that energy.
+    rounding = dim * np.finfo(float).eps * (1 + (offset * scales) ** 2 / 2)
+    assert_array_less(np.abs(masses / law.cdf(2 / scales**2) - 1), 1e-10 + rounding)
 
 
 @pytest.mark.usefixtures("x64")
@@ -110,10 +112,10 @@ def test_equal_components_are_kept_as_one_gaussian(budget):
     gaussian = Moments(jnp.ones(()), jnp.asarray(means[0]), jnp.asarray(covariances[0]))
     expected = jax.jit(truncated_moments)(gaussian, target, jnp.asarray(budget))
     parts = kept(model, target, sizes(900, budget))
-    assert_allclose(parts.mass, 900 * weights, rtol=1e-6)
+    assert_allclose(parts.mass, 900 * weights, rtol=1e-10)
     for j in range(3):
-        assert_allclose(parts.mean[j], expected.mean, rtol=1e-6)
-        assert_allclose(parts.covariance[j], expected.covariance, rtol=1e-5, atol=1e-8)
+        assert_allclose(parts.mean[j], expected.mean, rtol=1e-10)
+        assert_allclose(parts.covariance[j], expected.covariance, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.usefixtures("x64")
@@ -175,6 +177,6 @@ def test_weight_of_a_far_component_dies_and_the_odds_change_by_the_masses():
     models = jax.device_get(predict("replace", 2, model, target))
     q, _ = threshold_and_shares(model, target, jnp.asarray(0.25))
     masses = stats.ncx2.cdf(2 * np.asarray(q), 3, [1e-12, 18, 72])
-    assert_allclose(models.weights[1], weights * masses / 0.25, rtol=1e-6)
+    assert_allclose(models.weights[1], weights * masses / 0.25, rtol=1e-9)
     assert (np.diff(models.weights[:, 0]) > 0).all()
     assert models.weights[1, 2] < 1e-4

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from numpy.testing import assert_allclose, assert_array_equal
 from oracle import assert_unbiased, draw, energies, random_covariance, random_problem, upper, z_scores
-from scipy import stats
+from scipy import optimize, stats
 
 from jaxcollapse.base import Measure, Moments, Target
 from jaxcollapse.gaussian.quadratic_form import Energy, energy_quantile, standardise, tail_probability, tilt
-from jaxcollapse.gaussian.truncation import separate, truncated_moments
+from jaxcollapse.gaussian.truncation import Frame, moments_below, separate, truncated_moments
 from jaxcollapse.generators import gaussian
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.memories import buffer_memory, moments_memory
@@ -28,50 +29,68 @@ from jaxcollapse.theory.mean_field import fresh_moments, mean_field
 from jaxcollapse.workflows import WORKFLOWS
 
 KEY = jax.random.key(0)
-DIMS = (1, 2, 5, 10, 32, 64)
-BUDGETS = (0.001, 0.01, 0.05, 0.25, 0.5, 0.9, 0.99)
+DIMS = (1, 2, 3, 10, 64)
+BUDGETS = 1e-6, 1e-4, 0.01, 0.25, 0.5, 0.9, 0.99, 1 - 1e-4, 1 - 1e-6
 
 
 def moments_of(mean, covariance):
     return Moments(jnp.ones(()), jnp.asarray(mean), jnp.asarray(covariance))
 
 
+@jax.jit
+@jax.vmap
+def kept_law(energy, budget):
+    """Give the threshold, counted from the energy of the mean, and the moments kept of standard normals."""
+    energy, unit = standardise(energy)
+    threshold, contour = energy_quantile(energy, budget / (1 - budget))
+    frame = Frame(jnp.zeros_like(energy.slope), jnp.eye(energy.slope.size), energy, unit, jnp.zeros(()))
+    kept = moments_below(frame, threshold, contour)
+    return (threshold + tilt(energy, contour.vertex)[1]) / unit, kept
+
+
+kept_of_budgets = jax.jit(jax.vmap(truncated_moments, (None, None, 0)))
+
+
+def padded(square, slope):
+    """Fill energies up to the largest dimension with directions that do not count."""
+    square, slope = (np.array([np.pad(row, (0, max(DIMS) - len(row))) for row in rows]) for rows in (square, slope))
+    return Energy(jnp.asarray(square), jnp.asarray(slope))
+
+
 def chi_square_cases(offsets):
-    """Isotropic energies of all dimensions, filled up to the largest with scale zero."""
-    cases = [(dim, length, budget) for dim in DIMS for length in offsets for budget in BUDGETS]
-    scale = np.array([np.arange(max(DIMS)) < dim for dim, _, _ in cases], float)
-    offset = np.array([length / np.sqrt(dim) for dim, length, _ in cases])[:, None] * scale
-    dim, length, budget = np.array(cases).T
-    with np.errstate(all="ignore"):
-        noncentral = stats.ncx2.ppf(budget, dim, np.where(length > 0, length**2, 1))
-    expected = np.where(length > 0, noncentral, stats.chi2.ppf(budget, dim))
-    energy, centre = Energy(jnp.asarray(scale**2), jnp.asarray(scale * offset)), np.sum(offset**2, axis=1)
-    return energy, dim, budget, expected - centre, centre
+    """Isotropic energies of all dimensions, with their law once the energy of the mean is added."""
+    cases = np.array([(dim, length, budget) for dim in DIMS for length in offsets for budget in BUDGETS])
+    energy = padded(
+        [np.ones(int(dim)) for dim, _, _ in cases],
+        [np.full(int(dim), length / np.sqrt(dim)) for dim, length, _ in cases],
+    )
+    return energy, *cases.T
+
+
+def far_and_near(dim, length, x):
+    """Evaluate both tails of the non-central chi-square law."""
+    central, laws = length == 0, (stats.chi2(dim), stats.ncx2(dim, np.where(length == 0, 1, length**2)))
+    return np.where(central, laws[0].cdf(x), laws[1].cdf(x)), np.where(central, laws[0].sf(x), laws[1].sf(x))
 
 
 @pytest.mark.usefixtures("x64")
 def test_energy_quantiles_of_isotropic_scores_are_chi_square_quantiles():
-    energy, dim, budget, expected, centre = chi_square_cases(offsets=(0, 0.5, 3, 10))
-
-    @jax.jit
-    @jax.vmap
-    def quantile(energy, budget):
-        energy, unit = standardise(energy)
-        threshold, contour = energy_quantile(energy, budget)
-        return (threshold + tilt(energy, contour.vertex)[1]) / unit
-
-    q = quantile(energy, jnp.asarray(budget)) + centre
-    expected = expected + centre
-    # Probabilities are exact everywhere; far in the upper tail a quantile magnifies their rounding.
-    assert_allclose(q[budget < 0.99], expected[budget < 0.99], rtol=1e-7)
-    central = centre == 0
-    assert_allclose(stats.chi2.cdf(q[central], dim[central]), budget[central], rtol=1e-7)
-    assert_allclose(q, expected, rtol=1e-6)
+    energy, dim, length, budget = chi_square_cases(offsets=(0, 0.5, 3, 10))
+    threshold, _ = kept_law(energy, jnp.asarray(budget))
+    below, above = far_and_near(dim, length, np.asarray(threshold) + length**2)
+    # Adding the energy of the mean rounds thresholds that are much smaller.
+    clear = np.asarray(threshold) + length**2 > 1e-6 * length**2
+    assert clear.mean() > 0.9
+    rarer = np.where(budget < 0.5, below / budget, above / (1 - budget))
+    assert_allclose(rarer[clear], 1, rtol=1e-8)
 
 
 @pytest.mark.usefixtures("x64")
 def test_tail_probability_of_isotropic_scores_is_that_of_chi_square():
-    energy, _, budget, threshold, _ = chi_square_cases(offsets=(0, 3))
+    energy, dim, length, budget = chi_square_cases(offsets=(0, 3))
+    with np.errstate(all="ignore"):
+        noncentral = stats.ncx2.ppf(budget, dim, np.where(length > 0, length**2, 1))
+    threshold = np.where(length > 0, noncentral, stats.chi2.ppf(budget, dim))
 
     @jax.jit
     @jax.vmap
@@ -79,22 +98,91 @@ def test_tail_probability_of_isotropic_scores_is_that_of_chi_square():
         energy, unit = standardise(energy)
         return tail_probability(energy, unit * threshold)
 
-    assert_allclose(tail(energy, jnp.asarray(threshold)), 1 - budget, atol=1e-8)
+    below, above = far_and_near(dim, length, threshold)
+    found = tail(energy, jnp.asarray(threshold - length**2))
+    assert_allclose(found, above, rtol=1e-8)
+    assert_allclose(1 - found, below, rtol=1e-8, atol=1e-13)
+
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(500)
+
+
+def by_quadrature(offset, rest, num_rest, budget):
+    r"""Keep :math:`(w + \delta)^2 + r \chi^2_k \le t` of a normal w by one integral, over an angle.
+
+    Give the mean and variance of w, and the variance of each other coordinate.
+    """
+
+    def kept(high):
+        bottom, top = max(-2 * offset - high, min(high, 0) - 9), min(high, 9)
+        w = (bottom + top) / 2 + (top - bottom) / 2 * np.sin(np.pi / 2 * NODES)
+        density = WEIGHTS * np.cos(np.pi / 2 * NODES) * stats.norm.pdf(w) * (top - bottom) * np.pi / 4
+        left = np.maximum((high - w) * (high + 2 * offset + w), 0) / rest
+        return w, *(density * (stats.chi2.cdf(left, num_rest + more) if num_rest else 1) for more in (0, 2))
+
+    reach = 9 + np.sqrt(rest * (200 + 3 * num_rest))
+    w, share, wider = kept(optimize.brentq(lambda h: kept(h)[1].sum() - budget, -offset, reach, xtol=1e-18))
+    mean = share @ w / budget
+    return mean, share @ (w - mean) ** 2 / budget, wider.sum() / budget
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("dim", [1, 2, 10, 64])
-def test_centred_isotropic_selection_multiplies_the_covariance_by_kappa(dim):
-    covariance = random_covariance(np.random.default_rng(dim), dim)
-    mean = jnp.arange(dim, dtype=float)
-    factor = jnp.asarray(3 * np.linalg.inv(np.linalg.cholesky(covariance)))
-    kept = jax.jit(jax.vmap(truncated_moments, (None, None, 0)))
-    result = kept(moments_of(mean, covariance), Target(mean, factor), jnp.asarray(BUDGETS))
-    q = stats.chi2.ppf(BUDGETS, dim)
-    expected = (stats.chi2.cdf(q, dim + 2) / BUDGETS)[:, None, None] * covariance
-    scale = np.abs(expected).max(axis=(1, 2), keepdims=True)
-    assert_allclose(result.covariance / scale, expected / scale, atol=1e-7)
-    assert_allclose(result.mean, np.broadcast_to(mean, result.mean.shape), atol=1e-7)
+def test_truncated_moments_are_those_of_quadrature():
+    # Of many coordinates, shapes whose boundary is not too steep for the quadrature.
+    shapes = [1e-8, 0.01, 1, 1e4], [1e-4, 0.01, 1, 1e4], [1e-8, 1e4]
+    alone = [(offset, 1, 0) for offset in (0, 0.5, 3, 1e4)]
+    few = [(offset, rest, k) for offset, k in ((0, 1), (3, 1), (0.5, 2), (30, 9)) for rest in shapes[0]]
+    many = [(offset, rest, 63) for offset, rests in ((1, shapes[1]), (1e4, shapes[2])) for rest in rests]
+    cases = [(*case, budget) for case in alone + few + many for budget in BUDGETS]
+    energy = padded(
+        [np.append(1, np.full(num_rest, rest)) for _, rest, num_rest, _ in cases],
+        [np.append(offset, np.zeros(num_rest)) for offset, _, num_rest, _ in cases],
+    )
+    _, kept = kept_law(energy, jnp.array([budget for *_, budget in cases]))
+    mean, variance, other = np.transpose([by_quadrature(*case) for case in cases])
+    assert_allclose(kept.mean[:, 0], mean, rtol=0, atol=1e-8)
+    assert_allclose(kept.covariance[:, 0, 0], variance, rtol=1e-8)
+    assert_allclose(kept.covariance[:, 1, 1], other, rtol=1e-8)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("offset", [0, 3, 1e4])
+@pytest.mark.parametrize("rest", [1e-8, 1])
+@pytest.mark.parametrize("rotated", [False, True])
+def test_truncated_moments_of_ill_conditioned_models_and_targets(rotated, rest, offset):
+    dim, rng = 6, np.random.default_rng(7)
+    turn, inside, outside = (np.linalg.qr(rng.standard_normal((dim, dim)))[0] for _ in range(3))
+    outside = outside if rotated else np.eye(dim)
+    spread = np.geomspace(1, 1e-4, dim)
+    basis = outside * spread @ inside @ turn  # where the model is standard normal and the score separates
+    scales = np.append(1, np.full(dim - 1, rest**0.5))
+    factor = scales[:, None] * (turn.T @ inside.T / spread @ outside.T)
+    location = rng.standard_normal(dim) - offset * basis[:, 0]
+    mean = location + offset * basis[:, 0]
+    model, target = moments_of(mean, basis @ basis.T), Target(jnp.asarray(location), jnp.asarray(factor))
+    kept = kept_of_budgets(model, target, jnp.asarray(BUDGETS))
+    expected = np.transpose([by_quadrature(offset, rest, dim - 1, budget) for budget in BUDGETS])
+    white = np.linalg.inv(basis)
+    shift = (np.asarray(kept.mean) - mean) @ white.T
+    covariance = white @ np.asarray(kept.covariance) @ white.T
+    diagonal = np.column_stack([expected[1], *[expected[2]] * (dim - 1)])
+    scale = diagonal.max(1)[:, None, None]
+    assert_allclose(shift, np.pad(expected[:1].T, ((0, 0), (0, dim - 1))), rtol=0, atol=1e-8)
+    assert_allclose(covariance / scale, np.eye(dim) * diagonal[:, None] / scale, rtol=0, atol=1e-8)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("budget", [1e-4, 0.3, 0.99])
+def test_derivatives_of_truncated_moments_agree_with_differences(budget):
+    mean, covariance, location, factor = map(jnp.asarray, random_problem(9, 3))
+
+    @jax.jit
+    def along(h):
+        model = moments_of(mean + h, covariance + h * jnp.diag(jnp.arange(3.0)))
+        kept = truncated_moments(model, Target(location, factor), budget * (1 - h))
+        return kept.mean, kept.covariance
+
+    check_grads(along, (0.01,), order=1, modes=["fwd", "rev"], rtol=1e-5)
 
 
 @pytest.mark.usefixtures("x64")
@@ -109,7 +197,7 @@ def test_truncated_moments_agree_with_brute_force():
     @jax.vmap
     def theory(model, target, budget):
         frame = separate(model, target)
-        threshold, contour = energy_quantile(frame.energy, budget)
+        threshold, contour = energy_quantile(frame.energy, budget / (1 - budget))
         threshold = frame.centre + (threshold + tilt(frame.energy, contour.vertex)[1]) / frame.unit
         return truncated_moments(model, target, budget), threshold
 
@@ -284,8 +372,8 @@ def test_mean_field_of_centred_isotropic_selection_is_a_product(name):
         shrinkage = np.ones(21)
         for i in t:
             shrinkage[i] = shrinkage[i - 1] * (k if i == 1 else 1 - (1 - k) / i)
-    assert_allclose(models.covariance, shrinkage[:, None, None] * covariance, rtol=1e-6, atol=1e-12)
-    assert_allclose(models.mean, np.ones((21, dim)), rtol=1e-7)
+    assert_allclose(models.covariance, shrinkage[:, None, None] * covariance, rtol=1e-10, atol=1e-12)
+    assert_allclose(models.mean, np.ones((21, dim)), rtol=1e-10)
 
 
 @pytest.mark.usefixtures("x64")
@@ -342,8 +430,8 @@ def test_moment_metrics_compare_means_and_traces():
 def test_tail_mass_is_exact_for_gaussians():
     mean, covariance, location, factor = random_problem(6, 3)
     truth = moments_of(mean, covariance)
-    assert_allclose(metric("tail_mass", truth, truth), 0.05, atol=1e-8)
-    assert_allclose(jax.jit(tail_mass(0.3))(KEY, truth, truth), 0.7, atol=1e-8)
+    assert_allclose(metric("tail_mass", truth, truth), 0.05, rtol=1e-10)
+    assert_allclose(jax.jit(tail_mass(0.3))(KEY, truth, truth), 0.7, rtol=1e-10)
     other = location, np.linalg.inv(factor @ factor.T + np.eye(3))
     x = draw(np.random.default_rng(0), *other, 100_000)
     outside = energies(x, mean, np.linalg.inv(np.linalg.cholesky(covariance))) > stats.chi2.ppf(0.95, 3)

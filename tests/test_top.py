@@ -118,7 +118,7 @@ def test_a_far_target_keeps_the_nearest_of_a_narrow_model(spread):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dim", [1, 2, 10])
 def test_acceptance_is_never_below_what_the_proposals_are_counted_for(dim):
-    budgets, num_cases, n = np.array([0.01, 0.05, 0.25, 0.5, 0.9]), 200, 10**8
+    budgets, num_cases, n = np.array([1e-4, 0.01, 0.05, 0.25, 0.5, 0.9, 0.99]), 200, 10**8
     rng = np.random.default_rng(dim)
     scale = np.exp(rng.normal(0, 1.5, (num_cases, dim)))
     offset = rng.standard_normal((num_cases, dim)) * np.exp(rng.normal(0, 2, (num_cases, 1)))
@@ -131,7 +131,7 @@ def test_acceptance_is_never_below_what_the_proposals_are_counted_for(dim):
     @functools.partial(jax.vmap, in_axes=(None, 0))
     def acceptance(energy, budget):
         energy, _ = standardise(energy)
-        threshold, contour = energy_quantile(energy, budget)
+        threshold, contour = energy_quantile(energy, budget / (1 - budget))
         quantile = threshold + tilt(energy, contour.vertex)[1]
         z = jnp.append(0, jnp.geomspace(1e-3, 1e7, 2000))
         return budget * jnp.exp(-jnp.min(log_laplace(energy, z) + z * quantile))
@@ -141,13 +141,71 @@ def test_acceptance_is_never_below_what_the_proposals_are_counted_for(dim):
     assert (np.asarray(rates) >= 0.999 * np.array(assumed)).all()
 
 
-@pytest.mark.parametrize(("n", "budget", "dim"), [(10, 0.01, 2), (500, 0.05, 10), (66, 0.5, 64)])
-def test_proposals_leave_six_standard_deviations(n, budget, dim):
-    chi2, normal = stats.chi2.ppf(budget, dim), min(stats.norm.ppf(budget), 0)
-    z = np.append(0, np.geomspace(1e-4, 1e6, 100_000))
-    isotropic = budget * np.exp(-np.min(-dim / 2 * np.log1p(2 * z) + z * chi2))
-    accepted = min(isotropic, budget * np.exp(normal**2 / 2)) * proposals_needed(n, budget, dim)
-    assert accepted - 6 * np.sqrt(accepted) >= n * (1 - 1e-6)
+@pytest.mark.parametrize(
+    ("n", "num_candidates", "dim"),
+    [(10, 1000, 2), (500, 10_000, 10), (66, 132, 64), (1, 2, 3), (1, 20, 1), (50, 51, 3), (50, 55, 3), (1, 10**6, 10)],
+)
+def test_proposals_fall_short_once_in_a_billion(n, num_candidates, dim):
+    law = stats.beta(n + 1, num_candidates - n)
+    z = np.append(0, np.geomspace(1e-4, 1e20, 10_000))
+
+    def risk(num_proposals):
+        def integrand(logit):
+            p = 1 / (1 + np.exp(-logit))
+            chi2, normal = stats.chi2.ppf(p, dim), min(stats.norm.ppf(p), 0)
+            acceptance = p * min(np.exp(-np.min(-dim / 2 * np.log1p(2 * z) + z * chi2)), np.exp(normal**2 / 2))
+            return stats.binom.cdf(n - 1, num_proposals, acceptance) * law.pdf(p) * p * (1 - p)
+
+        ends = [np.log(p) - np.log1p(-p) for p in (law.ppf(1e-16), min(law.isf(1e-16), 1 - 1e-12))]
+        nodes, weights = np.polynomial.legendre.leggauss(100)
+        middle, half = np.sum(ends) / 2, np.ptp(ends) / 2
+        return half * weights @ [integrand(middle + half * x) for x in nodes]
+
+    num_proposals = proposals_needed(n, n / num_candidates, dim)
+    assert risk(num_proposals) < 1.01e-9 < risk(num_proposals - 1 - num_proposals // 50)
+
+
+@pytest.mark.parametrize("budget", [1.0, 1 - 1e-16, 1 - 1e-9])
+def test_without_selection_nobody_is_proposed_in_vain(budget):
+    assert proposals_needed(500, budget, 10) == 500
+
+
+@functools.cache
+def drawn_within(max_kept, max_candidates):
+    """Compile draws of the kept set of a standard normal model, for any numbers within bounds."""
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None, None))
+    def one(key, location, num_candidates):
+        bounds = sizes(max_kept, max_kept / num_candidates, max_kept=max_kept, max_candidates=max_candidates)
+        model = Moments(jnp.ones(()), jnp.zeros(DIM), jnp.eye(DIM))
+        return top_of_gaussian(Target(location, jnp.eye(DIM)))(key, model, bounds)
+
+    return one
+
+
+@pytest.mark.parametrize("distance", [0, 1e4])
+@pytest.mark.parametrize(
+    ("bounds", "num_candidates"),
+    [((50, 51), 50), ((50, 51), 51), ((50, 100), 55), ((50, 100), 100), ((1, 20), 1), ((1, 20), 2), ((1, 20), 20)],
+)
+def test_law_up_to_all_and_down_to_one(bounds, num_candidates, distance):
+    n, location = bounds[0], np.array([distance, 0, 0])
+    keys = jax.random.split(jax.random.key(num_candidates), NUM_DRAWS)
+    kept = drawn_within(*bounds)(keys, jnp.float32(location), num_candidates)
+    assert_array_equal(kept.weights, np.ones((NUM_DRAWS, n)))
+    candidates = np.random.default_rng(num_candidates).standard_normal((NUM_DRAWS, num_candidates, DIM))
+    order = np.argsort(((candidates - location) ** 2).sum(-1), axis=1)[:, :n]
+    best = np.take_along_axis(candidates, order[:, :, None], axis=1)
+    rows = []
+    for points in np.asarray(kept.points, np.float64), best:
+        score = points[..., 0] if distance else (points**2).sum(-1)
+        products = (points[..., :, None] * points[..., None, :]).mean(1)
+        ends = np.stack([score.min(1), score.max(1)], axis=1)
+        rows.append(np.concatenate([points.mean(1), upper(products), ends, ends**2], axis=1))
+    assert_unbiased(z_between(*rows))
+    for first, second in zip(rows[0].T[-4:-2], rows[1].T[-4:-2], strict=True):
+        assert stats.ks_2samp(first, second).pvalue > 5e-5
 
 
 @pytest.fixture(scope="module")

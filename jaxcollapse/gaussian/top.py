@@ -1,14 +1,15 @@
 """An exact sampler of the best candidates of a Gaussian model."""
 
-import math
+import bisect
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import scipy
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxcollapse.base import Keep, Measure, Moments, Sizes, Target
-from jaxcollapse.gaussian.quadratic_form import Contour, Energy, energy_quantile, log_laplace, tilted_normal, tilts
+from jaxcollapse.gaussian.quadratic_form import Contour, Energy, energy_quantile, log_laplace, tilted_normal
 from jaxcollapse.gaussian.truncation import separate
 
 
@@ -41,7 +42,8 @@ def top_of_gaussian(target: Target) -> Keep:
 
         frame = separate(params, target)
         threshold, contour = _threshold(order.reshape(2, 3, -1), frame.energy, sizes)
-        candidates = jnp.append(0, tilts(dtype))
+        # The best tilt has no pole to stay off: it lies between zero and the vertex, or is zero beyond the mean.
+        candidates = jnp.maximum(contour.vertex, 0) * jnp.linspace(0, 1, 64, dtype=dtype)
         exponent = log_laplace(contour.energy, candidates - contour.vertex) + candidates * threshold
         everything = (sizes.num_kept == sizes.num_candidates) | (frame.unit == 0)
         z = jnp.where(everything, 0, candidates[jnp.argmin(exponent)])
@@ -69,20 +71,28 @@ def first_true(mask: Bool[Array, " n"], size: int) -> tuple[Int[Array, " size"],
 
 
 def proposals_needed(num_kept: int, budget: float, dim: int) -> int:
-    r"""Count the proposals after which `top_of_gaussian` falls short about once in 10^9 draws.
+    r"""Count the proposals after which `top_of_gaussian` falls short at most once in 10^9 draws.
 
-    The acceptance, :math:`\alpha \exp(-\min_z K(z) + zq)`, is lowest either for an isotropic centred
+    The least m with :math:`E[P(\mathrm{Bin}(m, a(p)) < n)] \le 10^{-9}` for :math:`p \sim \mathrm{Beta}(n+1, N-n)`.
+    The acceptance, :math:`a(p) = p \exp(-\min_z K(z) + zq)`, is lowest either for an isotropic centred
     score, with :math:`e \sim \chi^2_d`, or for a linear one, with a normal e.
     """
-    if budget >= 1:
+    rest = round(num_kept / budget) - num_kept
+    if rest == 0:
         return num_kept
-    chi2, normal = scipy.stats.chi2.ppf(budget, dim), min(scipy.stats.norm.ppf(budget), 0)
-    tilt = max(dim / chi2 - 1, 0) / 2
-    isotropic = math.exp(dim / 2 * math.log1p(2 * tilt) - tilt * chi2)
-    linear = math.exp(normal**2 / 2)
-    acceptance = budget * min(isotropic, linear)
-    # m * acceptance - 6 * sqrt(m * acceptance) >= n
-    return math.ceil((3 + math.sqrt(9 + num_kept)) ** 2 / acceptance)
+    levels = np.linspace(-9, 9, 181)  # standard scores of p
+    mass = scipy.stats.norm.pdf(levels)
+    share = scipy.stats.beta(num_kept + 1, rest).ppf(scipy.stats.norm.cdf(levels))
+    chi2, normal = scipy.stats.chi2.ppf(share, dim), np.minimum(scipy.stats.norm.ppf(share), 0)
+    tilt = np.maximum(dim / chi2 - 1, 0) / 2
+    isotropic = dim / 2 * np.log1p(2 * tilt) - tilt * np.where(tilt > 0, chi2, 0)
+    acceptance = share * np.exp(np.minimum(isotropic, normal**2 / 2))
+
+    def safety(num_proposals):
+        return -mass @ scipy.stats.binom.cdf(num_kept - 1, num_proposals, acceptance) / mass.sum()
+
+    counts = range(num_kept, 2**40)
+    return counts[bisect.bisect_left(counts, -1e-9, key=safety)]
 
 
 _ATTEMPTS = 16
@@ -93,7 +103,7 @@ def _threshold(normal: Float[Array, "2 3 m"], energy: Energy, sizes: Sizes) -> t
     rest = sizes.num_candidates - sizes.num_kept
     shape = jnp.stack([sizes.num_kept + 1, jnp.maximum(rest, 1)]).astype(energy.square.dtype)
     better, worse = jax.vmap(_gamma)(normal, shape)
-    return energy_quantile(energy, better / (better + worse))
+    return energy_quantile(energy, better / worse)
 
 
 def _gamma(normal: Float[Array, "3 m"], shape: Float[Array, ""]) -> Float[Array, ""]:

@@ -14,7 +14,7 @@ from jaxcollapse.gaussian.quadratic_form import (
     standardise,
     tilted_normal,
 )
-from jaxcollapse.linalg import psd_cholesky
+from jaxcollapse.linalg import psd_cholesky, svd
 
 
 class Frame(NamedTuple):
@@ -36,14 +36,12 @@ class Frame(NamedTuple):
 
 
 def separate(model: Moments, target: Target) -> Frame:
-    r"""Whiten the model and rotate: with :math:`\Sigma = L L'` and :math:`L' G' G L = V C V'`, :math:`B = L V`."""
+    r"""Whiten the model and rotate: with :math:`\Sigma = L L'` and :math:`G L = U S V'`, :math:`B = L V`."""
     factor = psd_cholesky(model.covariance)
-    whitened = target.factor @ factor
-    square, rotation = jnp.linalg.eigh(whitened.T @ whitened)
+    left, scale, right = svd(target.factor @ factor)
     offset = target.factor @ (model.mean - target.location)
-    slope = (whitened @ rotation).T @ offset
-    energy, unit = standardise(Energy(jnp.maximum(square, 0), slope))
-    return Frame(model.mean, factor @ rotation, energy, unit, offset @ offset)
+    energy, unit = standardise(Energy(scale**2, scale * (left.T @ offset)))
+    return Frame(model.mean, factor @ right, energy, unit, offset @ offset)
 
 
 def truncated_moments(model: Moments, target: Target, budget: Array) -> Moments:
@@ -55,7 +53,8 @@ def truncated_moments(model: Moments, target: Target, budget: Array) -> Moments:
               E[w w'; e \le q] = \mathcal{I}[m m' + \operatorname{diag}(1 / D)],
 
     where :math:`\mathcal{I}` is the contour integral of `jaxcollapse.gaussian.quadratic_form` and
-    :math:`P(e \le q) = \alpha`. The relative error in float64 is about 1e-8 at most.
+    :math:`P(e \le q) = \alpha`. In float64, where the model is standard normal, the error is below 1e-8 of what is
+    kept for budgets in [1e-6, 1 - 1e-6], as far as the rounding of the arguments allows.
 
     Args:
         model: the generator's Gaussian.
@@ -67,7 +66,8 @@ def truncated_moments(model: Moments, target: Target, budget: Array) -> Moments:
     """
     frame = separate(model, target)
     inside = budget < 1
-    kept = moments_below(frame, *energy_quantile(frame.energy, jnp.where(inside, budget, 0.5)))
+    odds = jnp.where(inside, budget, 0.5) / jnp.where(inside, 1 - budget, 0.5)
+    kept = moments_below(frame, *energy_quantile(frame.energy, odds))
     return Moments(
         jnp.ones_like(kept.mass),
         jnp.where(inside, kept.mean, model.mean),
@@ -86,11 +86,15 @@ def moments_below(frame: Frame, threshold: Array, contour: Contour) -> Moments:
     Returns:
         As `truncated_moments`, but for the mass. Where the mass is zero they mean nothing.
     """
-    tilted_mean, tilted_variance = tilted_normal(frame.energy, contour.nodes)
+    centre, variance = tilted_normal(frame.energy, contour.vertex)
+    scale = jnp.sqrt(variance)
+    # In units of the law tilted by the vertex a small region is no small difference.
+    tilted_mean, tilted_variance = tilted_normal(contour.energy, contour.nodes - contour.vertex)
     weights = node_weights(contour, threshold)
     probability = weights.sum().real
     first = (weights @ tilted_mean).real / probability
     cross = ((weights[:, None] * tilted_mean).T @ tilted_mean).real
     second = (cross + jnp.diag((weights @ tilted_variance).real)) / probability
-    covariance = frame.basis @ (second - jnp.outer(first, first)) @ frame.basis.T
-    return Moments(probability, frame.mean + frame.basis @ first, (covariance + covariance.T) / 2)
+    root = frame.basis * scale
+    covariance = root @ (second - jnp.outer(first, first)) @ root.T
+    return Moments(probability, frame.mean + frame.basis @ (centre + scale * first), (covariance + covariance.T) / 2)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Generator, Measure
-from jaxcollapse.checks import check_range
-from jaxcollapse.measures import inverse_cdf, share
+from jaxcollapse.checks import check_count
+from jaxcollapse.measures import inverse_cdf, share, totals_by
 
 
 def categorical(num_symbols: int) -> Generator:
@@ -26,14 +26,13 @@ def categorical(num_symbols: int) -> Generator:
     Raises:
         ValueError: if there is no symbol.
     """
-    check_range("num_symbols", num_symbols, low=1)
+    num_symbols = check_count("num_symbols", num_symbols, low=1)
 
     def fit(key, params, data: Measure) -> Float[Array, " s"]:
         symbol = jnp.round(data.points[:, 0])
         known = (symbol >= 0) & (symbol < num_symbols)
         index = jnp.where(known, symbol, 0).astype(jnp.int32)
-        mass = jnp.zeros(num_symbols, data.weights.dtype).at[index].add(jnp.where(known, data.weights, 0))
-        return share(mass)
+        return share(totals_by(index, jnp.where(known, data.weights, 0), num_symbols))
 
     def init(key, data: Measure) -> Float[Array, " s"]:
         return fit(key, None, data)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from jaxcollapse.base import Data, Generator, Measure, Moments
-from jaxcollapse.measures import blockwise, require_points, share
+from jaxcollapse.measures import blockwise, require_points, share, total
 
 
 class Laplace(NamedTuple):
@@ -29,8 +29,8 @@ def laplace() -> Generator:
               b_j = \textstyle\sum_i w_i |x_{ij} - m_j| \Big/ \sum_i w_i.
 
     Where half of the mass lies on either side of a gap every point of the gap is a weighted median, and the middle is
-    taken, as for an even number of equal masses; sums of masses are equal up to their rounding. Points of mass zero do
-    not count. A coordinate that is all one value has scale zero, and is sampled as that value.
+    taken, as for an even number of equal masses; sums of masses are exact. Points of mass zero do not count. A
+    coordinate that is all one value has scale zero, and is sampled as that value.
 
     Returns:
         A generator with a `Laplace` as parameters. `init` and `fit` raise TypeError where they are given moments.
@@ -39,7 +39,7 @@ def laplace() -> Generator:
     def fit(key, params, data: Data) -> Laplace:
         (data,) = require_points("laplace", data=data)
         location = _median(data)
-        return Laplace(location, share(data.weights) @ jnp.abs(data.points - location))
+        return Laplace(location, total(share(data.weights)[:, None] * jnp.abs(data.points - location), axis=0))
 
     def init(key, data: Data) -> Laplace:
         return fit(key, None, data)
@@ -63,25 +63,45 @@ def _median(data: Measure) -> Float[Array, " d"]:
 
     The lower one is the smallest float with half of the mass up to it, found by bisection of the integers that number
     floats in their order, a step for each bit. The upper one is the same, or the next point where that mass is half.
+    Masses are rounded down to whole numbers of :math:`2^{-32}` of the largest, or finer, and added up digit by digit in
+    integers: no order of summation breaks a tie.
     """
     x, w = data
-    fold, mass = blockwise(data), w.sum()
-    rounding = w.size.bit_length() * jnp.finfo(w.dtype).eps * mass
+    fold, integer = blockwise(data), jnp.dtype(f"int{8 * w.dtype.itemsize}")
+    num_bits = jnp.iinfo(integer).bits - 2 - w.size.bit_length()  # of a digit: sums of all points fit
+    num_digits = -(-32 // num_bits)
+    exponent = jnp.frexp(w.max())[1]
 
-    def up_to(bound):
-        return fold(lambda total, block: total + block.weights @ (block.points <= bound), jnp.zeros_like(bound))
+    def digits(masses):
+        rest = jnp.ldexp(masses, num_bits - exponent)
+        for _ in range(num_digits):
+            yield jnp.floor(rest).astype(integer)[:, None]
+            rest = jnp.ldexp(rest - jnp.floor(rest), num_bits)
+
+    def side(bound):
+        """Give the sign of the mass up to a bound less the mass beyond it."""
+
+        def add(sums, block):
+            below = block.points <= bound
+            pairs = zip(sums, digits(block.weights), strict=True)
+            return [sum_ + jnp.where(below, digit, -digit).sum(axis=0) for sum_, digit in pairs]
+
+        carry = rest = jnp.zeros(bound.shape, integer)
+        for digit in reversed(fold(add, [carry] * num_digits)):
+            rest |= (digit + carry) & (2**num_bits - 1)
+            carry = (digit + carry) >> num_bits
+        return jnp.where(carry == 0, jnp.sign(rest), carry)
 
     def halve(_, ends):
         low, high = ends
         middle = (low & high) + ((low ^ high) >> 1)
-        enough = up_to(_float(middle)) >= mass / 2 - rounding
+        enough = side(_float(middle)) >= 0
         return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
 
     least, most = jnp.nextafter(x.min(axis=0), -jnp.inf), x.max(axis=0)
-    bits = 8 * x.dtype.itemsize
-    lower = _float(jax.lax.fori_loop(0, bits, halve, (_ordinal(least), _ordinal(most)))[1])
+    lower = _float(jax.lax.fori_loop(0, 8 * x.dtype.itemsize, halve, (_ordinal(least), _ordinal(most)))[1])
     above = jnp.min(jnp.where((w > 0)[:, None] & (x > lower), x, most), axis=0)
-    return jnp.where(up_to(lower) < mass / 2 + rounding, (lower + above) / 2, lower)
+    return jnp.where(side(lower) == 0, (lower + above) / 2, lower)
 
 
 def _ordinal(x: Float[Array, "*n"]) -> Int[Array, "*n"]:

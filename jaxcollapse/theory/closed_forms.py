@@ -14,14 +14,18 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from jaxcollapse.checks import check_count, check_recursion
+
 
 def replace(num_samples: int, num_generations: int) -> NDArray[np.floating]:
     """Compute :math:`v_t = (1 - 1/n)^t` [shumailov2024]_."""
+    check_recursion(num_samples, num_generations)
     return (1 - 1 / num_samples) ** np.arange(num_generations + 1)
 
 
 def accumulate(num_samples: int, num_generations: int) -> NDArray[np.floating]:
     r"""Compute :math:`v_t = \prod_{k \le t} (1 - 1/(n k^2)) \to \sin(\pi/\sqrt n) / (\pi/\sqrt n)` [kazdan2025]_."""
+    check_recursion(num_samples, num_generations)
     k = np.arange(1, num_generations + 1)
     return np.concatenate([[1], np.cumprod(1 - 1 / (num_samples * k**2))])
 
@@ -35,11 +39,13 @@ def accumulate_subsample(num_samples: int, num_generations: int) -> NDArray[np.f
 
     Derived here; the workflow is that of [kazdan2025]_.
     """
+    check_recursion(num_samples, num_generations)
     n = num_samples
     t = np.arange(1, num_generations + 1)
-    factor = 1 - (1 + (n - 1) * (t - 1) / (t * n - 1)) / (n * (t + 1) ** 2)
+    rest = np.maximum(t * n - 1, 1)  # of one sample the variance is zero
+    factor = 1 - (1 + (n - 1) * (t - 1) / rest) / (n * (t + 1) ** 2)
     pool = (1 - 1 / n) * np.concatenate([[1], np.cumprod(factor[:-1])])
-    return np.concatenate([[1], pool * t * (n - 1) / (t * n - 1)])
+    return np.concatenate([[1], pool * t * (n - 1) / rest])
 
 
 def fresh_mix(num_samples: int, num_generations: int, num_fresh: int) -> NDArray[np.floating]:
@@ -51,6 +57,8 @@ def fresh_mix(num_samples: int, num_generations: int, num_fresh: int) -> NDArray
 
     Derived here; compare [bertrand2024]_.
     """
+    check_recursion(num_samples, num_generations)
+    check_count("num_fresh", num_fresh)
     total = num_samples + num_fresh
     share = num_samples / total
     ratio = share**2 - share / total
@@ -68,6 +76,8 @@ def replace_log_det(num_samples: int, num_generations: int, dim: int) -> NDArray
     with the digamma function :math:`\Psi`. Unlike :math:`E[\Sigma_t]` this is what a typical chain does, for any t.
     Compare the one-dimensional rates of [suresh2024]_.
     """
+    check_recursion(num_samples, num_generations)
+    check_count("dim", dim, low=1, high=num_samples - 1)
     step = scipy.special.digamma((num_samples - np.arange(1, dim + 1)) / 2).sum()
     return (step - dim * np.log(num_samples / 2)) * np.arange(num_generations + 1)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy
 
-from jaxcollapse.checks import check_budget, check_range
+from jaxcollapse.checks import check_budget, check_count
 
 
 def kappa(dim: int, budget: float) -> float:
@@ -18,7 +18,7 @@ def kappa(dim: int, budget: float) -> float:
     Raises:
         ValueError: if an argument is out of range.
     """
-    check_range("dim", dim, low=1)
+    check_count("dim", dim, low=1)
     check_budget(budget)
     return float(scipy.stats.chi2.cdf(scipy.stats.chi2.ppf(budget, dim), dim + 2) / budget)
 
@@ -44,10 +44,18 @@ def psi_finite(dim: int, budget: float, num_kept: int) -> float:
 
     Args:
         dim: d.
-        budget: :math:`\alpha = n / N` in (0, 1).
+        budget: :math:`\alpha = n / N` in (0, 1]; where no candidate is rejected nothing collapses.
         num_kept: n.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
+    check_count("dim", dim, low=1)
+    check_budget(budget)
+    check_count("num_kept", num_kept, low=1)
     num_candidates = round(num_kept / budget)
+    if num_candidates <= num_kept:
+        return 0.0
     levels = (np.arange(4096) + 0.5) / 4096
     p = scipy.stats.beta.ppf(levels, num_kept + 1, num_candidates - num_kept)
     shrinkage = scipy.stats.chi2.cdf(scipy.stats.chi2.ppf(p, dim), dim + 2) / p

@@ -147,7 +147,7 @@ def respond(energy: Energy, budget: Array, variance: Float[Array, "m m"]) -> Res
     share_bias, share_variance = budget * (1 - budget), budget**2 * (1 - budget)
     theta_variance = variance / fisher / fisher[:, None]
 
-    quantile, contour = energy_quantile(energy, budget)
+    quantile, contour = energy_quantile(energy, budget / (1 - budget))
     z = contour.nodes
     unit = jnp.ones_like(z)
     weights = node_weights(contour, quantile) / budget

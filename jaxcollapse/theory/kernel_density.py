@@ -13,6 +13,8 @@ kernels, which never leaves, opposes the collapse. Derived here.
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxcollapse.checks import check_range, check_recursion
+
 
 def fixed_bandwidth(
     num_samples: int, num_generations: int, bandwidth: float
@@ -29,6 +31,8 @@ def fixed_bandwidth(
         num_generations: T.
         bandwidth: h, in units of the data.
     """
+    check_recursion(num_samples, num_generations)
+    check_range("bandwidth", bandwidth, low=0)
     v = (1 - 1 / num_samples) ** np.arange(num_generations + 1)
     return v, (num_samples - 1) * bandwidth**2 * (1 - v)
 
@@ -46,4 +50,6 @@ def relative_bandwidth(num_samples: int, num_generations: int, bandwidth: float)
         num_generations: T.
         bandwidth: b of n points, in units of their spread.
     """
+    check_recursion(num_samples, num_generations)
+    check_range("bandwidth", bandwidth, low=0)
     return ((1 - 1 / num_samples) * (1 + bandwidth**2)) ** np.arange(num_generations + 1)

@@ -11,6 +11,8 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
+from jaxcollapse.checks import check_array, check_count, check_recursion, shown
+
 
 def replace(probabilities: ArrayLike, num_samples: int, num_generations: int) -> NDArray[np.floating]:
     r"""Compute survival under replace from the chain of [wright1931]_.
@@ -22,16 +24,18 @@ def replace(probabilities: ArrayLike, num_samples: int, num_generations: int) ->
 
     Args:
         probabilities: p, shape [S].
-        num_samples: n, draws a generation. Time and memory are of the order n^2.
+        num_samples: n, draws a generation, up to 10^4. Time and memory are of the order n^2.
         num_generations: T.
 
     Returns:
         Shape [T + 1, S].
     """
+    p = _check(probabilities, num_samples, num_generations)
+    check_count("num_samples", num_samples, high=10**4)
     count = np.arange(num_samples + 1)
     step = scipy.stats.binom.pmf(count, num_samples, count[:, None] / num_samples)
-    first = scipy.stats.binom.pmf(count, num_samples, np.asarray(probabilities)[:, None])
-    extinct, lost = (count == 0).astype(float), [np.asarray(probabilities) == 0]
+    first = scipy.stats.binom.pmf(count, num_samples, p[:, None])
+    extinct, lost = (count == 0).astype(float), [p == 0]
     for _ in range(num_generations):
         lost.append(first @ extinct)
         extinct = step @ extinct
@@ -65,7 +69,7 @@ def replace_bounds(
     Returns:
         Lower and upper bounds, each of shape [T + 1, S].
     """
-    p, n = np.asarray(probabilities), num_samples
+    p, n = _check(probabilities, num_samples, num_generations), num_samples
     s = a = 1.0
     lower, upper = [p > 0], [p > 0]
     for _ in range(num_generations):
@@ -88,7 +92,7 @@ def accumulate(probabilities: ArrayLike, num_samples: int, num_generations: int)
     Returns:
         Shape [T + 1, S].
     """
-    p = np.asarray(probabilities)
+    p = _check(probabilities, num_samples, num_generations)
     later = np.broadcast_to(1 - (1 - p) ** num_samples, (num_generations, p.size))
     return np.concatenate([(p > 0).astype(float)[None], later])
 
@@ -116,7 +120,7 @@ def accumulate_subsample(probabilities: ArrayLike, num_samples: int, num_generat
     Returns:
         Shape [T + 1, S].
     """
-    p = np.asarray(probabilities)
+    p = _check(probabilities, num_samples, num_generations)
     survival = [(p > 0).astype(float)]
     for last in range(1, num_generations + 1):
         u = 1 - 1 / last
@@ -124,3 +128,17 @@ def accumulate_subsample(probabilities: ArrayLike, num_samples: int, num_generat
             u *= 1 - 1 / t + np.exp(u - 1) / t
         survival.append(1 - (1 - p * (1 - u)) ** num_samples)
     return np.stack(survival)
+
+
+def _check(probabilities: ArrayLike, num_samples: int, num_generations: int) -> NDArray[np.floating]:
+    """Take probabilities, and check the numbers of samples and generations.
+
+    Raises:
+        ValueError: if the probabilities are no vector in [0, 1], or a number is out of range.
+    """
+    check_array("probabilities", probabilities)
+    check_recursion(num_samples, num_generations)
+    p = np.asarray(probabilities, float)
+    if p.ndim != 1 or p.size == 0 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"probabilities = {shown(probabilities)}: must be in [0, 1], [S] with S at least 1")
+    return p
