@@ -1,56 +1,142 @@
-"""Operations on measures and moments."""
+"""Operations on measures and moments.
+
+Sums over points are made by halves or by blocks. A plain sum in single precision rounds equal terms all the same way,
+and is off by as much as a hundredth at a million of them.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from jaxcollapse.base import Data, Measure, Moments
+from jaxcollapse.checks import check_array
 
-_BLOCK = 2048  # points of a block
+_BLOCK = 2048  # points of a block, which a processor's cache holds
+_RUN = 64  # equal terms that a plain sum adds up to a relative error below 1e-6 in single precision
 _TILE = 2**20  # numbers per array in flight
 
 
-def uniform_measure(points: Float[Array | np.ndarray, "*stack n d"]) -> Measure:
-    """Give every point mass one."""
-    points = jnp.asarray(points)
+def uniform_measure(points: Num[Array | np.ndarray, "*stack n d"]) -> Measure:
+    """Give every point mass one; points that are integers become floating."""
+    points = _floating(points)
     return Measure(points, jnp.ones(points.shape[:-1], points.dtype))
 
 
 def as_measure(data: Any) -> Measure:
-    """Take points as a measure, of mass one each and floating, and a measure as it is."""
-    if isinstance(data, Measure):
-        return data
-    points = jnp.asarray(data)
-    return uniform_measure(points if jnp.issubdtype(points.dtype, jnp.floating) else points.astype(float))
+    """Take points as a measure, of mass one each; a measure stays one. Integers become floating.
+
+    Raises:
+        ValueError: if points are no numbers, none, or not [n, d] or a stack of such.
+    """
+    if not isinstance(data, Measure):
+        check_array("data", data)
+        if np.ndim(data) < 2 or 0 in np.shape(data):
+            raise ValueError(f"data: shape {np.shape(data)} must be [n, d], with n and d at least 1")
+        return uniform_measure(data)
+    points = _floating(data.points)
+    return Measure(points, _floating(data.weights, points.dtype))
+
+
+def _floating(numbers: Any, dtype: Any = float) -> Array:
+    numbers = jnp.asarray(numbers)
+    return numbers if jnp.issubdtype(numbers.dtype, jnp.floating) else numbers.astype(dtype)
 
 
 def require_points(who: str, **data: Any) -> list[Measure]:
-    """Require measures, and hand them over.
+    """Require measures of one dimension, and hand them over, floating and with points of mass zero at the origin.
 
     Raises:
         TypeError: if moments are given, which have no points.
+        ValueError: if there are no points, or dimensions differ.
     """
     for name, given in data.items():
         if isinstance(given, Moments):
             raise TypeError(f"{name} = Moments: {who} needs points, a Measure, as buffer_memory keeps them")
-    return list(data.values())
+        if isinstance(given, Measure) and 0 in given.points.shape:
+            raise ValueError(f"{name}: points of shape {given.points.shape} must be [n, d], with n and d at least 1")
+    require_one_dim(**data)
+    return [_without_padding(as_measure(given)) for given in data.values()]
+
+
+def dim_of(data: Any) -> int | None:
+    """Count the dimensions of data; of other parameters they are not known."""
+    if isinstance(data, Measure):
+        return data.points.shape[-1]
+    return data.mean.shape[-1] if isinstance(data, Moments) else None
+
+
+def require_one_dim(**data: Any) -> None:
+    """Require data of one dimension, where it is known.
+
+    Raises:
+        ValueError: if dimensions differ.
+    """
+    (first, dim), *others = ((name, dim_of(given)) for name, given in data.items())
+    for name, other in others:
+        if None not in (dim, other) and other != dim:
+            raise ValueError(f"{first}: has {dim} dimensions, and {name} has {other}")
+
+
+def _without_padding(measure: Measure) -> Measure:
+    """Move points of mass zero to the origin, whatever they were: zero times NaN is NaN."""
+    return measure._replace(points=jnp.where(measure.weights[..., None] > 0, measure.points, 0))
+
+
+def total(terms: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*rest"]:
+    """Sum along an axis, each half added to the other: the error grows with the logarithm of the number of terms."""
+    terms = jnp.moveaxis(terms, axis, 0)
+    while (size := len(terms)) > 1:
+        half = (size + 1) // 2
+        terms = terms[:half] + _fill(terms[half:], half)
+    return terms[0] if size else terms.sum(axis=0)
+
+
+def _fill(rows: Array, size: int) -> Array:
+    """Fill up with zeros."""
+    return jnp.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+
+
+def _cut(rows: Array, size: int) -> Array:
+    """Cut into blocks, [n / size, size, ...], the last filled up with zeros."""
+    num_blocks = -(-len(rows) // size)
+    return _fill(rows, num_blocks * size).reshape(num_blocks, size, *rows.shape[1:])
+
+
+def _block_size(num_rows: int, most: int) -> int:
+    """Choose blocks between half of the most rows and the most that need the least filling up: copies cost time."""
+    return max(num_rows, 1) if num_rows <= most else min(range(most, most // 2, -1), key=lambda size: -num_rows % size)
+
+
+def total_product(x: Float[Array, "n d"], y: Float[Array, "n e"]) -> Float[Array, "d e"]:
+    r"""Sum :math:`\sum_i x_i y_i'`, runs of points first and then by halves."""
+    size = _block_size(len(x), _RUN)
+    return total(jnp.einsum("bni,bnj->bij", _cut(x, size), _cut(y, size), precision="highest"), axis=0)
+
+
+def totals_by(index: Int[Array, " n"], terms: Float[Array, " n"], num: int) -> Float[Array, " m"]:
+    """Sum the terms of each index below `num`."""
+    num_blocks = -(-len(terms) // max(_RUN, num))
+    block = jnp.arange(len(terms)) % num_blocks
+    sums = jax.ops.segment_sum(terms, index * num_blocks + block, num_segments=num * num_blocks)
+    return total(sums.reshape(num, num_blocks))
 
 
 def share(masses: Float[Array, "*stack n"]) -> Float[Array, "*stack n"]:
     """Divide masses by their sum, along the last axis; without any mass all shares are zero."""
-    total = masses.sum(-1, keepdims=True)
-    return masses / jnp.where(total > 0, total, 1)
+    mass = total(masses)[..., None]
+    return masses / jnp.where(mass > 0, mass, 1)
 
 
 def inverse_cdf(masses: Float[Array, " m"]) -> Callable[[Float[Array, "*n"]], Int[Array, "*n"]]:
     r"""Make the function of levels u in [0, 1] to the first index i with :math:`\sum_{j \le i} w_j > u \sum_j w_j`.
 
-    Uniform levels draw indices in proportion to mass. Where the mass is zero nothing is drawn; without any mass every
-    index is the last.
+    Uniform levels draw indices in proportion to mass, cumulated to 1e-6 in single precision. Where the mass is zero
+    nothing is drawn; without any mass every index is the last.
     """
     # A sum by blocks rounds differently at neighbours: without the mask and the running maximum it would step up, by
     # rounding alone, at an index of mass zero.
@@ -84,35 +170,90 @@ def as_moments(data: Data | Float[Array | np.ndarray, "*stack n d"]) -> Moments:
     r"""Reduce data to moments: :math:`m = \sum_i w_i`, :math:`\mu = \sum_i w_i x_i / m` and
     :math:`\Sigma = \sum_i w_i (x_i - \mu)(x_i - \mu)' / m`.
 
-    The covariance is centred before it is squared, so that it stays accurate when the data are far
-    from the origin. An empty measure has mean and covariance zero. Points alone have mass one each.
+    With shares :math:`s_i = w_i / m` and a centre c, a first estimate of the mean that has its rounding error,
+
+    .. math:: r = \sum_i s_i (x_i - c), \qquad \mu = c + r, \qquad \Sigma = \sum_i s_i (x_i - c)(x_i - c)' - r r'.
+
+    In single precision, up to 1e7 points and at means up to 1e4 standard deviations from the origin, the error of the
+    mean is below 1e-6 of its size or of the standard deviation, and that of covariances below 1e-6 of
+    :math:`(\Sigma_{ii} \Sigma_{jj})^{1/2}`. Equal points have covariance zero. An empty measure has mean and covariance
+    zero. What is written at points of mass zero does not matter. Points alone have mass one each.
     """
-    if isinstance(data, Moments):
-        return data
-    data = as_measure(data)
-    w = share(data.weights)
-    mean = jnp.einsum("...n,...nd->...d", w, data.points)
-    centred = data.points - mean[..., None, :]
-    covariance = jnp.einsum("...ni,...nj->...ij", w[..., None] * centred, centred)
-    return Moments(data.weights.sum(-1), mean, covariance)
+    return data if isinstance(data, Moments) else Moments(*_moments(*_without_padding(as_measure(data))))
+
+
+@partial(jnp.vectorize, signature="(n,d),(n)->(),(d),(d,d)")
+def _moments(x: Array, w: Array) -> tuple[Array, Array, Array]:
+    s = share(w)
+    blocks = [_cut(rows, _block_size(len(s), _BLOCK)) for rows in (x, s)]
+    point = x[jnp.argmax(w)] if len(w) else jnp.zeros(x.shape[1:], x.dtype)
+    centre = point + total(jnp.einsum("bnd,bn->bd", blocks[0] - point, blocks[1]), axis=0)
+
+    def about_centre(x, s):
+        y, s = x - centre, s[:, None]
+        return total_product(jnp.concatenate([s, s * y], axis=1), y)
+
+    def add(sums, block):
+        return _two_sum(sums[0], sums[1] + about_centre(*block)), None
+
+    zeros = jnp.zeros((1 + x.shape[1], x.shape[1]), x.dtype)
+    (sums, _), _ = jax.lax.scan(add, (zeros, zeros), blocks)
+    rest = sums[0]
+    return total(w), centre + rest, sums[1:] - jnp.outer(rest, rest)
+
+
+def _two_sum(large: Array, small: Array) -> tuple[Array, Array]:
+    """Add, and give what rounding leaves out."""
+    added = large + small
+    return added, small - (added - large)
+
+
+class Merged(NamedTuple):
+    """Moments in twice the precision.
+
+    Attributes:
+        moments: rounded.
+        rest: what rounding left out of them.
+    """
+
+    moments: Moments
+    rest: Moments
+
+
+def exact(moments: Moments) -> Merged:
+    """Take moments as they are."""
+    return Merged(moments, jax.tree.map(jnp.zeros_like, moments))
+
+
+def merge_exactly(first: Merged, second: Merged) -> Merged:
+    """Merge like `merge`, and keep what rounding leaves out: the errors of many merges do not add up."""
+    swap = second.moments.mass > first.moments.mass
+    heavy, light = (jax.tree.map(partial(jnp.where, c), second, first) for c in (swap, ~swap))
+    difference = jax.tree.map(
+        lambda a, a_rest, b, b_rest: (a - b) + (a_rest - b_rest), light.moments, light.rest, heavy.moments, heavy.rest
+    )
+    mass = heavy.moments.mass + light.moments.mass
+    w = light.moments.mass / jnp.where(mass > 0, mass, 1)
+    delta = difference.mean
+    change = Moments(
+        light.moments.mass + light.rest.mass,
+        w * delta,
+        w * (difference.covariance + (1 - w) * jnp.outer(delta, delta)),
+    )
+    added = [_two_sum(*pair) for pair in zip(heavy.moments, jax.tree.map(jnp.add, change, heavy.rest), strict=True)]
+    moments, rest = zip(*added, strict=True)
+    return Merged(Moments(*moments), Moments(*rest))
 
 
 def merge(first: Moments, second: Moments) -> Moments:
     r"""Merge the moments of two disjoint data sets [chan1983]_.
 
-    With :math:`w = m_2 / (m_1 + m_2)` and :math:`\delta = \mu_2 - \mu_1`,
+    With :math:`w = m_2 / (m_1 + m_2) \le 1/2`, for the first is the heavier, and :math:`\delta = \mu_2 - \mu_1`,
 
     .. math:: \mu = \mu_1 + w \delta, \qquad
-              \Sigma = (1 - w) \Sigma_1 + w \Sigma_2 + w (1 - w) \delta \delta'.
+              \Sigma = \Sigma_1 + w \left( \Sigma_2 - \Sigma_1 + (1 - w) \delta \delta' \right).
     """
-    mass = first.mass + second.mass
-    w = second.mass / jnp.where(mass > 0, mass, 1)
-    delta = second.mean - first.mean
-    return Moments(
-        mass,
-        first.mean + w * delta,
-        (1 - w) * first.covariance + w * second.covariance + w * (1 - w) * jnp.outer(delta, delta),
-    )
+    return merge_exactly(exact(first), exact(second)).moments
 
 
 def union(parts: Moments) -> Moments:
@@ -122,7 +263,7 @@ def union(parts: Moments) -> Moments:
               \Sigma = \sum_k w_k \left( \Sigma_k + (\mu_k - \mu)(\mu_k - \mu)' \right), \qquad w_k = m_k / \sum_j m_j.
     """
     means = as_moments(Measure(parts.mean, parts.mass))
-    within = jnp.tensordot(share(parts.mass), parts.covariance, axes=1)
+    within = total(share(parts.mass)[:, None, None] * parts.covariance, axis=0)
     return means._replace(covariance=means.covariance + within)
 
 
@@ -140,11 +281,7 @@ def blockwise(data: Measure) -> Callable[[Callable[[Any, Measure], Any], Any], A
     """
     size = min(len(data.weights), _BLOCK)
 
-    def cut(leaf):
-        filled = jnp.pad(leaf, [(0, -len(leaf) % size)] + [(0, 0)] * (leaf.ndim - 1))
-        return filled.reshape(-1, size, *leaf.shape[1:])
-
-    blocks = jax.tree.map(cut, data)
+    blocks = jax.tree.map(lambda leaf: _cut(leaf, size), data)
     num_blocks = jnp.max(jnp.where((blocks.weights > 0).any(axis=1), 1 + jnp.arange(len(blocks.weights)), 0))
 
     def fold(add, total):

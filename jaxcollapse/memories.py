@@ -6,21 +6,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from jaxcollapse.base import Counted, Data, Measure, Memory, Moments, Sizes
-from jaxcollapse.measures import as_moments, compact, merge
+from jaxcollapse.base import Counted, Data, Measure, Memory, Sizes
+from jaxcollapse.measures import Merged, as_moments, compact, exact, merge_exactly
 from jaxcollapse.tree import zeros_like_shape
 
 
 def moments_memory() -> Memory:
-    """Remember mass, mean and covariance only: constant time and memory a generation, exact for Gaussians."""
+    """Remember mass, mean and covariance only: constant time and memory a generation, exact for Gaussians.
 
-    def init(kept: Data, sizes: Sizes, num_generations: int) -> Moments:
-        return zeros_like_shape(jax.eval_shape(as_moments, kept))
+    What rounding leaves out of them is remembered, too: a run of any length rounds like one generation.
+    """
 
-    def add(state: Moments, data: Data, max_points: int) -> Moments:
-        return merge(state, as_moments(data))
+    def init(kept: Data, sizes: Sizes, num_generations: int) -> Merged:
+        return exact(zeros_like_shape(jax.eval_shape(as_moments, kept)))
 
-    return Memory(init, add, training=lambda state: state, subsample=None)
+    def add(state: Merged, data: Data, max_points: int) -> Merged:
+        return merge_exactly(state, exact(as_moments(data)))
+
+    return Memory(init, add, training=lambda state: state.moments, subsample=None)
 
 
 class Buffer(NamedTuple):
@@ -29,7 +32,7 @@ class Buffer(NamedTuple):
     Attributes:
         measure: shape [capacity, d].
         count: how many points are stored, shape [].
-        lost: how many of the last addition found no room, shape [].
+        lost: how many of the last addition found no room, or were more than its bound, shape [].
     """
 
     measure: Measure
@@ -41,17 +44,18 @@ def buffer_memory() -> Memory:
     """Remember points. Those that find no room are left out, and counted."""
 
     def init(kept: Measure, sizes: Sizes, num_generations: int) -> Buffer:
-        capacity = num_generations * sizes.max_kept + sizes.max_fresh
+        capacity = max(num_generations, 1) * sizes.max_kept + sizes.max_fresh
         dim, dtype = kept.points.shape[-1], kept.points.dtype
         empty = Measure(jnp.zeros((capacity, dim), dtype), jnp.zeros(capacity, dtype))
         return Buffer(empty, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
     def add(state: Buffer, data: Measure, max_points: int) -> Buffer:
+        num_given = jnp.sum(data.weights > 0, dtype=jnp.int32)
         data, capacity = compact(data, max_points), len(state.measure.weights)
         place = state.count + jnp.arange(len(data.weights))
         measure = jax.tree.map(lambda old, new: old.at[place].set(new, mode="drop"), state.measure, data)
-        count = state.count + jnp.sum(data.weights > 0, dtype=jnp.int32)
-        return Buffer(measure, jnp.minimum(count, capacity), jnp.maximum(count - capacity, 0))
+        count = jnp.minimum(state.count + jnp.sum(data.weights > 0, dtype=jnp.int32), capacity)
+        return Buffer(measure, count, state.count + num_given - count)
 
     def count_lost(state: Buffer, training: Measure) -> Counted:
         return Counted(training, {"points that found no room in the memory": state.lost})

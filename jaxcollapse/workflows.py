@@ -56,8 +56,9 @@ def fresh_mix(memory: Memory) -> Workflow:
     def update(key, state, kept, fresh, sizes: Sizes):
         if fresh is None:
             raise ValueError("fresh_mix needs fresh real data: give build_collapse a function that draws them")
-        mixed = memory.add(memory.init(kept, sizes, 1), kept, sizes.max_kept)
-        return state, memory.training(memory.add(mixed, fresh, sizes.max_fresh))
+        # The kept set last: a memory counts what it loses of the last addition.
+        mixed = memory.add(memory.init(kept, sizes, 1), fresh, sizes.max_fresh)
+        return state, memory.training(memory.add(mixed, kept, sizes.max_kept))
 
     return Workflow(lambda kept, sizes: (), update)
 

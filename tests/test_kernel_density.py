@@ -106,11 +106,17 @@ def test_bad_arguments_are_refused():
         kernel_density(3).init(KEY, as_moments(uniform_measure(jnp.ones((2, 1)))))
 
 
-def test_the_heaviest_points_are_kept():
-    x = jnp.arange(5.0)[:, None]
-    centres, _ = jax.jit(kernel_density(2).init)(KEY, Measure(x, jnp.array([1.0, 3.0, 0.0, 1.0, 2.0])))
-    assert_array_equal(centres.points[:, 0], [1, 4])
-    assert_array_equal(centres.weights, [3, 2])
+def test_points_that_find_no_room_are_refused_where_known_and_no_model_where_traced():
+    x, w = jnp.arange(5.0)[:, None], jnp.array([1.0, 3, 0, 1, 2])
+    model, data = kernel_density(3), Measure(x, w)
+    with pytest.raises(ValueError, match=r"max_points = 3: must be at least 4, the points with mass in data"):
+        model.init(KEY, data)
+    init = jax.jit(model.init)
+    assert np.isnan(init(KEY, data).factor).all()
+    centres, factor = init(KEY, Measure(x, w.at[0].set(0)))
+    assert_array_equal(centres.points[:, 0], [1, 4, 3])
+    assert_array_equal(centres.weights, [3, 2, 1])
+    assert np.isfinite(factor).all()
 
 
 @pytest.mark.parametrize(("bandwidth", "correct"), [(0.6, False), (scott, False), (0.6, True)])

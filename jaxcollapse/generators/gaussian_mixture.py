@@ -9,9 +9,18 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Data, Generator, Measure, Moments
-from jaxcollapse.checks import check_range
+from jaxcollapse.checks import check_count, check_range
 from jaxcollapse.linalg import psd_cholesky
-from jaxcollapse.measures import as_moments, blockwise, inverse_cdf, merge, require_points, squared_distances, union
+from jaxcollapse.measures import (
+    as_moments,
+    blockwise,
+    exact,
+    inverse_cdf,
+    merge_exactly,
+    require_points,
+    squared_distances,
+    union,
+)
 from jaxcollapse.tree import zeros_like_shape
 
 
@@ -45,8 +54,9 @@ def gaussian_mixture(num_components: int = 2, num_iterations: int = 20, ridge: f
     from then on: its weight is zero, its mean and covariance are kept.
 
     `init` starts from means drawn by `k_means_plus_plus`, equal weights, and for all components the covariance about
-    the nearest of these means. `fit` starts from the parameters given and ignores the key. Data without mass leave the
-    parameters as they are.
+    the nearest of these means. With fewer distinct points than components some of these means are equal, and so stay
+    their components. `fit` starts from the parameters given and ignores the key. Data without mass leave the parameters
+    as they are.
 
     Args:
         num_components: k, of `init`; `fit` takes as many as it is given.
@@ -59,13 +69,13 @@ def gaussian_mixture(num_components: int = 2, num_iterations: int = 20, ridge: f
     Raises:
         ValueError: if there is no component or no iteration, or the ridge is not positive.
     """
-    check_range("num_components", num_components, low=1)
-    check_range("num_iterations", num_iterations, low=1)
+    num_components = check_count("num_components", num_components, low=1)
+    num_iterations = check_count("num_iterations", num_iterations, low=1)
     check_range("ridge", ridge, low=float(np.finfo(np.float32).tiny))
 
     @jax.jit  # called eagerly, too, it is compiled once for its shapes
     def fit(key, params: Mixture, data: Data) -> Mixture:
-        require_points("gaussian_mixture", data=data)
+        (data,) = require_points("gaussian_mixture", data=data)
         fold = blockwise(data)
         regulariser = ridge * jnp.eye(params.means.shape[-1], dtype=params.means.dtype)
 
@@ -74,15 +84,15 @@ def gaussian_mixture(num_components: int = 2, num_iterations: int = 20, ridge: f
 
             def add(parts, block):
                 responsibility = jax.nn.softmax(_log_joint(frames, block.points), axis=0)
-                share = jax.vmap(lambda r: as_moments(Measure(block.points, r * block.weights)))(responsibility)
-                return jax.vmap(merge)(parts, share)
+                of_block = jax.vmap(_plain_moments, (None, 0))(block.points, responsibility * block.weights)
+                return jax.vmap(merge_exactly)(parts, exact(of_block))
 
-            mass, means, covariances = fold(add, zeros_like_shape(Moments(*params)))
-            total, there = mass.sum(), mass > 0
+            mass, means, covariances = fold(add, exact(zeros_like_shape(Moments(*params)))).moments
+            total, empty = mass.sum(), mass == 0  # NaN, of data with NaN, is neither
             return Mixture(
-                jnp.where(total > 0, mass / jnp.where(total > 0, total, 1), params.weights),
-                jnp.where(there[:, None], means, params.means),
-                jnp.where(there[:, None, None], covariances + regulariser, params.covariances),
+                jnp.where(total == 0, params.weights, mass / jnp.where(total == 0, 1, total)),
+                jnp.where(empty[:, None], params.means, means),
+                jnp.where(empty[:, None, None], params.covariances, covariances + regulariser),
             )
 
         return jax.lax.fori_loop(0, num_iterations, iterate, params)
@@ -174,6 +184,15 @@ def _frames(params: Mixture) -> _Frame:
         return _Frame(jnp.log(weight) - jnp.log(scale).sum() - dim / 2 * jnp.log(2 * jnp.pi), mean, whiten)
 
     return jax.vmap(frame)(*params)
+
+
+def _plain_moments(points: Float[Array, "n d"], masses: Float[Array, " n"]) -> Moments:
+    """Reduce a block to moments by plain sums: responsibilities are no equal terms, which all round the same way."""
+    mass = masses.sum()
+    share = masses / jnp.where(mass > 0, mass, 1)
+    mean = share @ points
+    centred = points - mean
+    return Moments(mass, mean, (share[:, None] * centred).T @ centred)
 
 
 def _log_joint(frames: _Frame, points: Float[Array, "n d"]) -> Float[Array, "k n"]:

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Data, Generator, Measure
-from jaxcollapse.checks import check_range
+from jaxcollapse.checks import check_count, check_range, is_known
 from jaxcollapse.linalg import psd_cholesky
 from jaxcollapse.measures import as_moments, compact, inverse_cdf, require_points, share
 
@@ -55,8 +56,8 @@ def kernel_density(
     .. math:: x = \mu + A (c - \mu + F z), \qquad A = \Sigma^{1/2} (\Sigma + F F')^{-1/2}.
 
     Args:
-        max_points: how many points are kept, the heaviest and of equal masses the first; all if there are fewer.
-            It should cover the training set.
+        max_points: bound on the points with mass in the training set, static. Training data with more are refused
+            where they are known; where they are traced the model is NaN.
         bandwidth: h >= 0, or a rule such as `scott` or `silverman`. At zero a model resamples its data.
         growth_correction: whether to shrink.
 
@@ -65,14 +66,21 @@ def kernel_density(
         Training data are points; moments raise TypeError.
 
     Raises:
-        ValueError: if no point is kept or h is negative.
+        ValueError: if `max_points` is below 1 or h is negative; from fits, if there are more points than `max_points`.
     """
-    check_range("max_points", max_points, low=1)
+    max_points = check_count("max_points", max_points, low=1)
     if not callable(bandwidth):
         check_range("bandwidth", bandwidth, low=0)
 
     def fit(key, params, data: Data) -> KernelDensity:
-        require_points("kernel_density", data=data)
+        (data,) = require_points("kernel_density", data=data)
+        if is_known(data.weights):
+            num_known = np.count_nonzero(data.weights)
+            if num_known > max_points:
+                raise ValueError(
+                    f"max_points = {max_points}: must be at least {num_known}, the points with mass in data"
+                )
+        fit_in = jnp.sum(data.weights > 0) <= max_points
         points, weights = compact(data, max_points)
         missing = max_points - weights.shape[0]
         points, weights = jnp.pad(points, ((0, missing), (0, 0))), jnp.pad(weights, (0, missing))
@@ -90,7 +98,7 @@ def kernel_density(
             shrink = axes * jnp.sqrt(spread / jnp.where(total > 0, total, 1)) @ axes.T
         if growth_correction:
             points, factor = mean + (points - mean) @ shrink.T, shrink @ factor
-        return KernelDensity(Measure(points, weights), factor)
+        return KernelDensity(Measure(points, weights), jnp.where(fit_in, factor, jnp.nan))
 
     def init(key, data: Data) -> KernelDensity:
         return fit(key, None, data)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxcollapse.base import Data
-from jaxcollapse.measures import over_rows
+from jaxcollapse.measures import over_rows, total
 from jaxcollapse.metrics.points import shares
 
 
@@ -25,6 +25,6 @@ def energy_distance(key, generated: Data, truth: Data) -> Float[Array, ""]:
 
     def row(square):
         apart = square > 0
-        return jnp.sum(s * jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0))
+        return total(s * jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0))
 
-    return -jnp.sum(s * over_rows(row, z, z))
+    return -total(s * over_rows(row, z, z))

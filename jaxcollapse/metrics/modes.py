@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxcollapse.base import Data, Metric
 from jaxcollapse.checks import check_range
-from jaxcollapse.measures import over_rows
+from jaxcollapse.measures import over_rows, totals_by
 from jaxcollapse.metrics.points import shares
 
 
@@ -30,7 +30,7 @@ def mode_shares(generated: Data, centres: Float[Array | np.ndarray, "m d"]) -> F
     """
     (y,) = shares("mode_shares", generated=generated)
     nearest = over_rows(jnp.argmin, y.points, jnp.asarray(centres, y.points.dtype))
-    return jax.ops.segment_sum(y.weights, nearest, num_segments=len(centres))
+    return totals_by(nearest, y.weights, len(centres))
 
 
 def smallest_share(centres: Float[Array | np.ndarray, "m d"]) -> Metric:
@@ -57,6 +57,6 @@ def modes_covered(centres: Float[Array | np.ndarray, "m d"], threshold: float) -
 
     def metric(key, generated: Data, truth: Data) -> Float[Array, ""]:
         share = mode_shares(generated, centres)
-        return (share > threshold).sum(dtype=share.dtype)
+        return jnp.where(jnp.isnan(share), share, share > threshold).sum()
 
     return metric

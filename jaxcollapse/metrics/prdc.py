@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from jaxcollapse.base import Data, Measure, Metric
 from jaxcollapse.checks import check_range
 from jaxcollapse.measures import over_rows
-from jaxcollapse.metrics.points import shares
+from jaxcollapse.metrics.points import average, shares
 
 
 def precision(k: int) -> Metric:
@@ -39,7 +39,7 @@ def precision(k: int) -> Metric:
 
     def metric(key, generated: Data, truth: Data) -> Float[Array, ""]:
         y, x = shares("precision", generated=generated, truth=truth)
-        return y.weights @ (_balls_about(y, x, k) > 0)
+        return average(y, _balls_about(y, x, k) > 0)
 
     return metric
 
@@ -57,7 +57,7 @@ def recall(k: int) -> Metric:
 
     def metric(key, generated: Data, truth: Data) -> Float[Array, ""]:
         y, x = shares("recall", generated=generated, truth=truth)
-        return x.weights @ (_balls_about(x, y, k) > 0)
+        return average(x, _balls_about(x, y, k) > 0)
 
     return metric
 
@@ -77,7 +77,7 @@ def density(k: int) -> Metric:
 
     def metric(key, generated: Data, truth: Data) -> Float[Array, ""]:
         y, x = shares("density", generated=generated, truth=truth)
-        return y.weights @ _balls_about(y, x, k) / k
+        return average(y, _balls_about(y, x, k)) / k
 
     return metric
 
@@ -99,7 +99,7 @@ def coverage(k: int) -> Metric:
         y, x = shares("coverage", generated=generated, truth=truth)
         has_mass = y.weights > 0
         held = over_rows(lambda square, reach: ((square <= reach) & has_mass).any(), x.points, y.points, _reach(x, k))
-        return x.weights @ held
+        return average(x, held)
 
     return metric
 

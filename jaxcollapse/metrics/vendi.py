@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxcollapse.base import Data
+from jaxcollapse.measures import total_product
 from jaxcollapse.metrics.moments import effective_number
 from jaxcollapse.metrics.points import shares
 
@@ -26,5 +27,5 @@ def vendi(key, generated: Data, truth: Data) -> Float[Array, ""]:
     (y,) = shares("vendi", generated=generated)
     length = jnp.sqrt(jnp.sum(y.points**2, axis=1))
     rows = y.points * (jnp.sqrt(y.weights) / jnp.where(length > 0, length, 1))[:, None]
-    narrow = rows.T if rows.shape[0] > rows.shape[1] else rows
-    return effective_number(jnp.matmul(narrow, narrow.T, precision="highest"))
+    tall = rows if rows.shape[0] > rows.shape[1] else rows.T
+    return effective_number(total_product(tall, tall))
