@@ -5,9 +5,10 @@ generators, memories and workflows are NamedTuples of pure functions; scores, se
 functions that know arrays. All contracts are written for one seed; `jax.vmap` adds the others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from jaxcollapse.tree import closure, static
@@ -88,11 +89,27 @@ class Counted(NamedTuple):
 
     Attributes:
         value: of any type.
-        trouble: integers, shape [], by what they count, in words.
+        trouble: integers, shape [], by what they count, in words; and floating magnitudes, by name, of which the
+            largest is told.
     """
 
     value: Any
     trouble: Mapping[str, Array]
+
+
+def summed(trouble: Mapping[str, Array]) -> dict[str, Array]:
+    """Reduce stacks of trouble: the sum of counts, the largest of magnitudes."""
+    return {
+        name: jnp.max(each) if jnp.issubdtype(each.dtype, jnp.floating) else jnp.sum(each)
+        for name, each in trouble.items()
+    }
+
+
+def together(troubles: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
+    """Add up troubles of several kinds."""
+    troubles = list(troubles)
+    names = sorted({name for trouble in troubles for name in trouble})
+    return summed({name: jnp.stack([t[name] for t in troubles if name in t]) for name in names})
 
 
 def counted(result: Any) -> Counted:
@@ -149,13 +166,13 @@ class Workflow(NamedTuple):
 class Score(Protocol):
     """Score every candidate against what it knows; high is good."""
 
-    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]: ...
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"] | Counted: ...
 
 
 class Select(Protocol):
-    """Re-weight a pool: the kept candidates have mass one, the others zero."""
+    """Re-weight a pool: the kept candidates have mass one, the others zero. One that moves them returns the measure."""
 
-    def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Float[Array, " n"] | Counted: ...
+    def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Float[Array, " n"] | Measure | Counted: ...
 
 
 class Keep(Protocol):
@@ -183,7 +200,7 @@ class Exchange:
     zeros: its mass is zero, and no shape changes. `jaxcollapse.exchanges.carry_out` runs one within a program.
 
     Attributes:
-        num_rounds: R, static.
+        num_rounds: R at most, static.
     """
 
     num_rounds: Any = 1
@@ -212,9 +229,17 @@ class Exchange:
         """Take the replies in, stacked [K]."""
         raise NotImplementedError
 
+    def finished(self, server: Any) -> Any:
+        """Tell whether no further round is needed, shape []."""
+        return False
+
     def result(self, server: Any) -> Any:
         """Hand over what scores and selectors know."""
         return server
+
+    def trouble(self, server: Any) -> Mapping[str, Array]:
+        """Count what went wrong, as `Counted` does."""
+        return {}
 
 
 class State(NamedTuple):

@@ -18,7 +18,8 @@ class quadratic_features:
     Attributes:
         whitening: u and G.
         max_norm: bound on the Euclidean length of the features, to which longer ones are shortened, shape []. With one
-            below infinity the first feature is not always one.
+            below infinity the first feature is not always one, and a point that is not finite has features within it:
+            no single one voids their mean.
     """
 
     whitening: Target
@@ -26,6 +27,9 @@ class quadratic_features:
 
     def __call__(self, points: Float[Array, "n d"]) -> Float[Array, "n f"]:
         y = (points - self.whitening.location) @ self.whitening.factor.T
+        y = jnp.where(
+            jnp.isfinite(self.max_norm) & jnp.isnan(y), 0, jnp.clip(y, -10 * self.max_norm, 10 * self.max_norm)
+        )
         row, column = jnp.triu_indices(y.shape[1], 1)
         square = (y**2 - 1) / jnp.sqrt(jnp.asarray(2, y.dtype))
         phi = jnp.concatenate([jnp.ones_like(y[:, :1]), y, square, y[:, row] * y[:, column]], axis=1)

@@ -1,10 +1,11 @@
 """Linear algebra that survives collapse."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 def psd_cholesky(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
@@ -63,12 +64,79 @@ def newton(
     return jax.lax.fori_loop(0, num_iterations, iterate, start)
 
 
+class History(NamedTuple):
+    """Earlier points of a fixed-point iteration and their images, for `mixed`.
+
+    Attributes:
+        points: shape [m, n].
+        images: shape [m, n].
+        count: how many there have been; those before the last m are gone, shape [].
+    """
+
+    points: Float[Array, "*stack m n"]
+    images: Float[Array, "*stack m n"]
+    count: Int[Array, "*stack"]
+
+
+def no_history(point: Float[Array, " n"], size: int = 10) -> History:
+    """Begin a history of so many points."""
+    nothing = jnp.zeros((size, *point.shape), point.dtype)
+    return History(nothing, nothing, jnp.zeros((), jnp.int32))
+
+
+def mixed(
+    history: History, point: Float[Array, " n"], image: Float[Array, " n"], mass: Float[Array, " n"]
+) -> tuple[Float[Array, " n"], History]:
+    r"""Choose the next point of a fixed-point iteration :math:`x \leftarrow F(x)` by Anderson's method [walker2011]_.
+
+    With the residual :math:`r = F(x) - x` and those of earlier points,
+
+    .. math:: F(x) - \sum_j \gamma_j (F(x) - F(x_j)), \qquad
+              \gamma = \arg\min_\gamma \Big\lVert r - \sum_j \gamma_j (r - r_j) \Big\rVert_w^2.
+
+    Args:
+        history: of earlier points.
+        point: x.
+        image: F(x).
+        mass: w, weights of the coordinates.
+
+    Returns:
+        The next point, and the history with this one.
+    """
+    _, images, count = history
+    size = len(images)
+    seen = (jnp.arange(size) < count)[:, None]
+    residual = image - point
+    change = jnp.where(seen & (mass > 0), residual - (images - history.points), 0)
+    length = jnp.sqrt(change**2 @ mass)[:, None]
+    length = jnp.where(length > 0, length, 1)
+    change, of_images = change / length, jnp.where(seen, image - images, 0) / length
+    gram = (change * mass) @ change.T + 10 * jnp.finfo(image.dtype).eps * jnp.eye(size, dtype=image.dtype)
+    gamma = jnp.linalg.solve(gram, (change * mass) @ jnp.where(mass > 0, residual, 0))
+    place = count % size
+    following = History(history.points.at[place].set(point), images.at[place].set(image), count + 1)
+    return image - gamma @ of_images, following
+
+
+@jax.custom_jvp
 @jax.custom_batching.sequential_vmap
-def _svd(matrix: Float[Array, "d d"]) -> tuple[Array, Array, Array]:
+def svd(matrix: Float[Array, "d d"]) -> tuple[Float[Array, "d d"], Float[Array, " d"], Float[Array, "d d"]]:
+    r"""Decompose a square matrix as :math:`M = U S V'`; derivatives exist where singular values differ."""
     # Mapped decompositions wait for threads of the pool that runs them (jaxlib 0.9 on CPU), and as many of them at
     # once as there are threads, two on two cores, wait for ever.
     u, s, v = jnp.linalg.svd(matrix)
-    return u, s, v
+    return u, s, v.T
+
+
+@svd.defjvp
+def _svd_jvp(primals: tuple[Array], tangents: tuple[Array]):
+    (matrix,), (tangent,) = primals, tangents
+    u, s, v = svd(matrix)
+    change = u.T @ tangent @ v
+    same = jnp.eye(len(s), dtype=s.dtype)
+    of_u, of_v = (x * s + s[:, None] * x.T for x in (change, change.T))
+    gaps = (1 - same) / (s**2 - s[:, None] ** 2 + same)
+    return (u, s, v), (u @ (gaps * of_u), jnp.diagonal(change), v @ (gaps * of_v))
 
 
 @jax.custom_jvp
@@ -78,15 +146,15 @@ def polar_factor(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
     Where M is singular Q is one of several, and those of its derivatives that do not exist are zero.
     """
-    u, _, v = _svd(matrix)
-    return u @ v
+    u, _, v = svd(matrix)
+    return u @ v.T
 
 
 @polar_factor.defjvp
 def _polar_factor_jvp(primals: tuple[Array], tangents: tuple[Array]):
     (matrix,), (tangent,) = primals, tangents
-    u, s, v = _svd(matrix)
-    change = u.T @ tangent @ v.T
+    u, s, v = svd(matrix)
+    change = u.T @ tangent @ v
     total = s[:, None] + s
     exists = total > matrix.shape[-1] * jnp.finfo(s.dtype).eps * s[0]
-    return u @ v, u @ jnp.where(exists, (change - change.T) / jnp.where(exists, total, 1), 0) @ v
+    return u @ v.T, u @ jnp.where(exists, (change - change.T) / jnp.where(exists, total, 1), 0) @ v.T

@@ -24,6 +24,8 @@ from jaxcollapse.base import (
     State,
     Workflow,
     counted,
+    summed,
+    together,
 )
 from jaxcollapse.tree import row, stack
 
@@ -52,7 +54,11 @@ def sample_and_select(
         points = generator.sample(sample_key, params, sizes.max_candidates)
         drawn = jnp.arange(sizes.max_candidates) < sizes.num_candidates
         _require_shape("generator.sample", points, (sizes.max_candidates, points.shape[-1]))
-        weights, trouble = counted(select(select_key, Measure(embed(points), drawn.astype(points.dtype)), sizes))
+        seen = embed(points)
+        weights, trouble = counted(select(select_key, Measure(seen, drawn.astype(points.dtype)), sizes))
+        if isinstance(weights, Measure):
+            _require("select", select, "one that moves nothing where features are selected by", holds=seen is points)
+            points, weights = weights
         _require_shape("select", weights, drawn.shape)
         beyond = {"kept places where no candidate is": jnp.sum(~drawn & (weights > 0))}
         return Counted(Measure(points, jnp.where(drawn, weights, 0)), {**trouble, **beyond})
@@ -66,6 +72,8 @@ def _require(name: str, value: Any, allowed: str, *, holds: bool) -> None:
 
 
 def _require_shape(who: str, found: Array, shape: tuple[int, ...]) -> None:
+    if not hasattr(found, "shape"):
+        raise ValueError(f"{who} returned {found!r}: must be floating, of shape {list(shape)}")
     if found.shape != shape or not jnp.issubdtype(found.dtype, jnp.floating):
         raise ValueError(f"{who} returned {found.dtype}{list(found.shape)}: must be floating, of shape {list(shape)}")
 
@@ -150,12 +158,11 @@ def side_by_side(
         updates = [w.update(key, state[i], row(kept, i), fresh, sizes) for i, w in enumerate(workflows)]
         states, trainings = zip(*updates, strict=True)
         trainings, troubles = zip(*map(counted, trainings), strict=True)
-        names = {name for trouble in troubles for name in trouble}
-        return states, Counted(trainings, {name: sum(t.get(name, 0) for t in troubles) for name in sorted(names)})
+        return states, Counted(trainings, together(troubles))
 
     def keep_each(key, params, sizes):
         kept, trouble = jax.vmap(lambda p: counted(keep(key, p, sizes)))(params)
-        return Counted(kept, {name: count.sum() for name, count in trouble.items()})
+        return Counted(kept, summed(trouble))
 
     init, step = build_collapse(generator._replace(fit=fit), keep_each, Workflow(memories, update), fresh)
 

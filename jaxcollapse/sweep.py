@@ -15,9 +15,11 @@ from numpy.typing import ArrayLike
 
 from jaxcollapse import results
 from jaxcollapse.base import Run
+from jaxcollapse.checks import check_count, check_memory, check_range, shown
 from jaxcollapse.recursion import fill
 
 Progress = Callable[[int, int, str], None]
+MOST_SEEDS = 10**6
 
 
 class Axis(NamedTuple):
@@ -40,11 +42,17 @@ def seeds(labels: int | Sequence[int] | np.ndarray, key: int = 0) -> Axis:
         key: that all of them are folded into.
 
     Raises:
-        ValueError: if they are no integers, or none.
+        ValueError: if they are no integers, none or more than `MOST_SEEDS`, or the key is no whole number.
     """
-    numbers = np.arange(labels) if isinstance(labels, int) else np.asarray(labels)
+    check_count("key", key, high=2**32 - 1)
+    if isinstance(labels, int):
+        check_range("seeds", labels, high=MOST_SEEDS)
+    try:
+        numbers = np.arange(labels) if isinstance(labels, int) else np.asarray(labels)
+    except ValueError:  # lists of different lengths
+        numbers = np.empty(0)
     if numbers.ndim != 1 or numbers.size == 0 or not np.issubdtype(numbers.dtype, np.integer):
-        raise ValueError(f"seeds = {labels!r}: must be a number of them, at least 1, or a list of integers")
+        raise ValueError(f"seeds = {shown(labels)}: must be a number of them, at least 1, or a list of integers")
     fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
     return Axis(numbers, fold(jax.random.key(key), numbers.astype(np.uint32)))
 
@@ -82,8 +90,9 @@ def sweep(
         interval: seconds of a chunk, about.
 
     Returns:
-        All records, by name, with the axes, `generation` and their own axes as dimensions. The attribute `warnings`
-        lists what went wrong, in words; each is a Python warning as well.
+        All records, by name, with the axes, `generation` and their own axes as dimensions, and magnitudes that were
+        told on the way, such as `marginal_error`. The attribute `warnings` lists what went wrong, in words; each is a
+        Python warning as well.
 
     Raises:
         ValueError: if an axis does not fit its labels or has a name that is taken, or the checkpoint is of another
@@ -130,6 +139,7 @@ def sweep(
     max_rows = min(num_generations + 1, max(50, num_generations // 10)) if in_chunks else num_generations + 1
     chunk = jax.jit(over_axes(proceed, 0, None, None))
     program = chunk.lower(points, prepared, fixed, state, np.bool_(1), np.int32(max_rows))
+    check_memory(program)
     identity = {}
     if checkpoint is not None:
         identity = {
@@ -155,6 +165,7 @@ def sweep(
         if stored is None:
             history.reached = (0, first(points, prepared, fixed))
         compiled, count, saved = program.compile(), 1 if in_chunks else max_rows, time.monotonic()
+        check_memory(compiled)
         tell("running")
         try:
             while history.num_rows <= num_generations:
@@ -176,10 +187,12 @@ def sweep(
 
     records, trouble = history.records
     leading = {name: axis.labels for name, axis in named.items()} | {"generation": np.arange(num_generations + 1)}
-    messages = _warnings(trouble)
+    magnitudes = {name: each for name, each in trouble.items() if np.issubdtype(each.dtype, np.floating)}
+    messages = in_words({name: counts for name, counts in trouble.items() if name not in magnitudes})
     for message in messages:
         warnings.warn(message, stacklevel=2)
-    return _dataset(records, leading, dims or {}, coords or {}).assign_attrs(warnings=messages)
+    found = _dataset(records, leading, dims or {}, coords or {}).assign_attrs(warnings=messages)
+    return found.assign({name: (tuple(leading), each) for name, each in magnitudes.items() if name not in found})
 
 
 def along(name: str, datasets: Mapping[Any, xr.Dataset]) -> xr.Dataset:
@@ -256,7 +269,7 @@ def _dataset(
     return xr.Dataset(variables, {name: np.asarray(labels) for name, labels in {**leading, **coords}.items()})
 
 
-def _warnings(trouble: Mapping[str, np.ndarray]) -> list[str]:
+def in_words(trouble: Mapping[str, np.ndarray]) -> list[str]:
     """Say what went wrong, how often, and when first."""
     messages = []
     for name, counts in trouble.items():

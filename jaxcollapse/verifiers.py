@@ -38,13 +38,17 @@ class Settings:
 
     Attributes:
         silo: the one that verifies, where one does; it may be traced.
-        epsilon: regularisation, relative to the mean cost of the real data with themselves.
+        epsilon: regularisation, relative to the mean cost of the real data with themselves, at least 1e-3: below it
+            single precision does not reach the marginals.
         tau: place of Scheme I's references on the geodesic from the pool to a silo.
         num_support: support points S of the schemes' references.
-        num_rounds: rounds of the schemes; federated Sinkhorn takes four times as many of its own.
+        num_rounds: rounds of the schemes.
+        max_rounds: rounds of federated Sinkhorn at most; it takes as many as it needs.
         num_gradients: gradients that the logistic fit asks of each silo in a generation.
         privacy: loss of privacy (epsilon, delta) of a silo's one message, for `private_tilt`.
         max_norm: bound on the features of `private_tilt`.
+        public_scale: standard deviation of a coordinate as it is publicly known, about zero, in data units. The
+            features of `private_tilt` are those of points over it: coordinates from the data would tell of them.
     """
 
     silo: Any = 0
@@ -52,9 +56,11 @@ class Settings:
     tau: float = 0.5
     num_support: int = 100
     num_rounds: int = 8
+    max_rounds: int = 1000
     num_gradients: int = 100
     privacy: tuple[float, float] = (1.0, 1e-5)
     max_norm: float = 6.0
+    public_scale: float = 1.0
 
 
 class Problem(NamedTuple):
@@ -77,11 +83,7 @@ class Problem(NamedTuple):
     @property
     def whitening(self) -> Target:
         """The coordinates in which the union of silos has mean zero and covariance one."""
-        target = fit_target(self.moments)
-        if is_known(target) and not np.isfinite(target.factor).all():
-            dim = target.location.shape[-1]
-            raise ValueError(f"silos: the covariance of their union is singular in {dim} dimensions; use fewer")
-        return target
+        return fit_target(self.moments, name="silos")
 
     @property
     def features(self) -> quadratic_features:
@@ -105,7 +107,7 @@ class Problem(NamedTuple):
     @property
     def federated(self) -> federated_sinkhorn:
         """The exchange of potentials towards the silos' mixture."""
-        return federated_sinkhorn(self.epsilon, num_rounds=4 * self.settings.num_rounds)
+        return federated_sinkhorn(self.epsilon, num_rounds=self.settings.max_rounds)
 
     @property
     def barycenter(self) -> barycenter:
@@ -122,9 +124,11 @@ class Problem(NamedTuple):
     @property
     def private_means(self) -> feature_means:
         """The one private message."""
-        s = self.settings
+        s, points = self.settings, self.silos.points
         noise = noise_needed(s.privacy[0], 1, s.privacy[1]) * 2 * s.max_norm
-        return feature_means(quadratic_features(self.whitening, s.max_norm), noise)
+        dim, dtype = points.shape[-1], points.dtype
+        public = Target(jnp.zeros(dim, dtype), jnp.eye(dim, dtype=dtype) / s.public_scale)
+        return feature_means(quadratic_features(public, s.max_norm), noise)
 
 
 def random(p: Problem) -> Select:
@@ -187,6 +191,11 @@ def private_tilt(p: Problem) -> Select:
     """Do so with bounded features and noise, so that the one message is private."""
     goal = carry_out(p.private_means, p.key, None, p.silos)
     return selectors.soft(scores.tilted_ratio(p.private_means.features, goal, 1e-2))
+
+
+def recoloured(p: Problem) -> Select:
+    """Keep candidates at random, moved until their moments are the silos': the baseline of moments alone."""
+    return selectors.recoloured(p.moments)
 
 
 def balanced(p: Problem) -> Select:
@@ -275,6 +284,7 @@ VERIFIERS = {
     "logistic_ratio": Verifier(
         logistic_ratio, before=_moments, each=_by(lambda p, pool: p.fitted_ratio.exchange(pool))
     ),
+    "recoloured": Verifier(recoloured, before=_moments),
     "tilt": Verifier(tilt, before=_means),
     "private_tilt": Verifier(private_tilt, before=_by(lambda p, pool: p.private_means)),
     "balanced": Verifier(balanced, before=_means, each=_potentials),
@@ -326,18 +336,19 @@ def check_settings(settings: Any) -> None:
     Raises:
         ValueError: at the first that is not allowed.
     """
-    check_range("epsilon", settings.epsilon, low=1e-6)
+    check_range("epsilon", settings.epsilon, low=1e-3)
     check_range("tau", settings.tau, low=1e-3, high=1 - 1e-3)
-    for name in ("num_support", "num_rounds", "num_gradients"):
+    for name in ("num_support", "num_rounds", "max_rounds", "num_gradients"):
         check_range(name, getattr(settings, name), low=1)
     loss, delta = settings.privacy
     check_range("privacy, epsilon", loss, low=1e-6)
     check_range("privacy, delta", delta, low=1e-15, high=0.5)
-    check_range("max_norm", settings.max_norm, low=1e-6)
+    for name in ("max_norm", "public_scale"):
+        check_range(name, getattr(settings, name), low=1e-6)
 
 
 def verifier_bytes(name: str, silos: Measure, num_candidates: int, **settings: Any) -> tuple[int, int]:
-    """Count the bytes that a verifier exchanges with all silos: before the first generation, and in each.
+    """Count the bytes that a verifier exchanges with all silos at most: before the first generation, and in each.
 
     Args:
         name: of `VERIFIERS`.

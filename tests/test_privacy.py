@@ -8,6 +8,8 @@ from numpy.testing import assert_allclose
 from oracle import assert_unbiased, z_scores
 from scipy import integrate, stats
 
+from jaxcollapse.base import Target
+from jaxcollapse.features import quadratic_features
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.privacy import (
     cross_lines,
@@ -18,7 +20,8 @@ from jaxcollapse.privacy import (
     privacy_loss,
 )
 from jaxcollapse.transport.sinkhorn import log_partition
-from jaxcollapse.tree import num_bytes
+from jaxcollapse.tree import num_bytes, row
+from jaxcollapse.verifiers import problem
 
 
 def test_messages_have_a_size_before_they_are_computed():
@@ -83,3 +86,27 @@ def test_the_slope_of_a_log_partition_is_the_way_to_the_image():
     assert_allclose(
         differentiate_partition(message.reshape(4, 3, 2), jnp.asarray(x), width, epsilon), image, rtol=1e-6, atol=1e-6
     )
+
+
+def test_the_private_message_of_a_silo_depends_on_its_data_alone():
+    rng = np.random.default_rng(2)
+    own, others = rng.standard_normal((20, 3)), rng.standard_normal((2, 20, 3))
+    messages = []
+    for other in others:
+        made = problem(np.stack([own, 7 * other + 5]))
+        reply = jax.jit(made.private_means.reply)
+        messages.append(reply(jax.random.key(1), row(made.silos, 0), None)[1])
+    jax.tree.map(np.testing.assert_array_equal, *messages)
+
+
+@pytest.mark.parametrize("hostile", [1e4, 1e30, np.inf, -np.inf, np.nan])
+def test_no_single_sample_moves_a_bounded_message_by_more_than_its_share(hostile):
+    bound, points = 6.0, np.random.default_rng(3).standard_normal((50, 4)).astype(np.float32)
+    phi = quadratic_features(Target(jnp.zeros(4), jnp.eye(4)), bound)
+    for place in (0, slice(None)):
+        changed = points.copy()
+        changed[7, place] = hostile
+        honest, found = (np.asarray(jax.jit(phi)(jnp.asarray(x)), np.float64) for x in (points, changed))
+        assert np.linalg.norm(found, axis=1).max() <= bound * (1 + 1e-6)
+        assert np.linalg.norm(found.mean(axis=0) - honest.mean(axis=0)) <= 2 * bound / 50 * (1 + 1e-6)
+        np.testing.assert_array_equal(np.delete(found, 7, 0), np.delete(honest, 7, 0))

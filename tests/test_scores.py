@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import linprog
 
-from jaxcollapse.base import Measure
+from jaxcollapse.base import Measure, counted
 from jaxcollapse.exchanges import barycenter, carry_out, federated_sinkhorn
 from jaxcollapse.measures import as_moments, uniform_measure
 from jaxcollapse.scores import calibrated_gradient, exchanged_gradient
@@ -16,7 +16,7 @@ from jaxcollapse.tree import expand
 
 pytestmark = pytest.mark.usefixtures("x64")
 KEY = jax.random.key(0)
-run = jax.jit(lambda score, pool: score(KEY, pool))
+run = jax.jit(lambda score, pool: counted(score(KEY, pool)).value)
 
 
 def problem():

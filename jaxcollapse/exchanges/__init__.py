@@ -5,7 +5,7 @@ deployment calls the same functions where the data are.
 """
 
 from jaxcollapse.exchanges.barycenter import barycenter
-from jaxcollapse.exchanges.drive import carry_out, message_bytes, rounds
+from jaxcollapse.exchanges.drive import carry_out, carry_out_counted, message_bytes, rounds
 from jaxcollapse.exchanges.feature_means import feature_means
 from jaxcollapse.exchanges.federated_sinkhorn import federated_sinkhorn
 from jaxcollapse.exchanges.geodesic import geodesic

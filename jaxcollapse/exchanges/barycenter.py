@@ -2,12 +2,14 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Exchange, Measure
 from jaxcollapse.checks import check_numbers, check_range
 from jaxcollapse.exchanges.interpolant import Start, average, first_support, interpolate
 from jaxcollapse.measures import share, uniform_measure
+from jaxcollapse.transport.sinkhorn import unconverged
 from jaxcollapse.tree import closure, static
 
 
@@ -17,10 +19,24 @@ class Interpolant(NamedTuple):
     Attributes:
         points: z, shape [s, d].
         mass: of the silo, shape [].
+        error: marginal error of the plan, shape [].
     """
 
     points: Float[Array, "*stack s d"]
     mass: Float[Array, "*stack"]
+    error: Float[Array, "*stack"]
+
+
+class Server(NamedTuple):
+    """What the server knows.
+
+    Attributes:
+        support: x, shape [s, d].
+        error: the largest marginal error of any plan so far, shape [].
+    """
+
+    support: Float[Array, "*stack s d"]
+    error: Float[Array, "*stack"]
 
 
 @closure
@@ -50,17 +66,23 @@ class barycenter(Exchange):
         check_range("num_support", self.num_support, low=1)
         check_range("num_rounds", self.num_rounds, low=1)
 
-    def server_init(self, key: Key[Array, ""], pool: Measure | None) -> Float[Array, "s d"]:
-        return first_support(key, self.start, self.num_support)
+    def server_init(self, key: Key[Array, ""], pool: Measure | None) -> Server:
+        support = first_support(key, self.start, self.num_support)
+        return Server(support, jnp.zeros((), support.dtype))
 
-    def request(self, server: Float[Array, "s d"]) -> Float[Array, "s d"]:
-        return server
+    def request(self, server: Server) -> Float[Array, "s d"]:
+        return server.support
 
     def reply(self, state: None, silo: Measure, request: Float[Array, "s d"]) -> tuple[None, Interpolant]:
-        return None, Interpolant(interpolate(silo, request, self.epsilon, self.step), silo.weights.sum())
+        points, error = interpolate(silo, request, self.epsilon, self.step)
+        return None, Interpolant(points, silo.weights.sum(), error)
 
-    def update(self, server: Float[Array, "s d"], replies: Interpolant) -> Float[Array, "s d"]:
-        return average(server, replies.points, share(replies.mass), self.epsilon, self.step)
+    def update(self, server: Server, replies: Interpolant) -> Server:
+        support, error = average(server.support, replies.points, share(replies.mass), self.epsilon, self.step)
+        return Server(support, jnp.stack([server.error, replies.error.max(), error]).max())
 
-    def result(self, server: Float[Array, "s d"]) -> Measure:
-        return uniform_measure(server)
+    def result(self, server: Server) -> Measure:
+        return uniform_measure(server.support)
+
+    def trouble(self, server: Server) -> dict[str, Array]:
+        return unconverged(server.error)

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from jaxcollapse.base import Exchange, Measure
+from jaxcollapse.base import Counted, Exchange, Measure
 from jaxcollapse.tree import expand, num_bytes
 
 _SILOS = 2**32 - 1  # so that the silos' keys are none that the server splits from its own
 
 
 def rounds(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure) -> Any:
-    """Run an exchange, and stack the server's states after each round.
+    """Run all rounds of an exchange, finished or not, and stack the server's states after each.
 
     Args:
         exchange: what is exchanged.
@@ -22,18 +22,39 @@ def rounds(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos:
         pool: candidates, which the server holds; None where the exchange has no use for them.
         silos: stacked, [K, m, d]. One of mass zero is missing: its replies are zeros.
     """
-    return _run(exchange, key, pool, silos, lambda server: server)[1]
+    start, one_round = _begin(exchange, key, pool, silos)
+
+    if exchange.num_rounds == 1:  # whose update may return a state of another structure
+        return expand(one_round(start)[0])
+
+    def keep(state, _):
+        state = one_round(state)
+        return state, state[0]
+
+    return jax.lax.scan(keep, start, length=exchange.num_rounds)[1]
 
 
 def carry_out(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure) -> Any:
     """Run an exchange in one program, and hand over its result; arguments as for `rounds`."""
-    return exchange.result(_run(exchange, key, pool, silos, lambda server: None)[0])
+    return carry_out_counted(exchange, key, pool, silos).value
 
 
-def _run(
-    exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure, keep: Callable[[Any], Any]
-) -> tuple[Any, Any]:
-    """Run an exchange: the server's last state, and what is kept of each round's, stacked."""
+def carry_out_counted(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure) -> Counted:
+    """Run an exchange as `carry_out` does, and count what went wrong."""
+    start, one_round = _begin(exchange, key, pool, silos)
+    if exchange.num_rounds == 1:
+        server, _ = one_round(start)
+    else:
+        _, (server, _) = jax.lax.while_loop(
+            lambda at: (at[0] < exchange.num_rounds) & ~jnp.asarray(exchange.finished(at[1][0])),
+            lambda at: (at[0] + 1, one_round(at[1])),
+            (0, start),
+        )
+    return Counted(exchange.result(server), exchange.trouble(server))
+
+
+def _begin(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure) -> tuple[Any, Callable]:
+    """Make the states of server and silos before the first round, and the function from a round to the next."""
     num_silos = silos.weights.shape[0]
     server = exchange.server_init(key, pool)
     silo_keys = jax.random.split(jax.random.fold_in(key, _SILOS), num_silos)
@@ -44,21 +65,16 @@ def _run(
         present = silo.weights.sum() > 0
         return state, jax.tree.map(lambda leaf: jnp.where(present, leaf, 0), reply)
 
-    def one_round(carry, _):
-        server, states = carry
+    def one_round(state):
+        server, states = state
         states, replies = jax.vmap(answer, in_axes=(0, 0, None))(states, silos, exchange.request(server))
-        server = exchange.update(server, replies)
-        return (server, states), keep(server)
+        return exchange.update(server, replies), states
 
-    if exchange.num_rounds == 1:
-        (server, _), kept = one_round((server, states), None)
-        return server, expand(kept)
-    (server, _), kept = jax.lax.scan(one_round, (server, states), length=exchange.num_rounds)
-    return server, kept
+    return (server, states), one_round
 
 
 def message_bytes(exchange: Exchange, pool: Measure | None, silo: Measure) -> int:
-    """Count the bytes that the server and one silo exchange, from the abstract values of their messages."""
+    """Count the bytes that the server and one silo exchange in all rounds, from their messages' abstract values."""
 
     def messages(exchange, key, pool, silo):
         server = exchange.server_init(key, pool)

@@ -10,6 +10,7 @@ from jaxcollapse.checks import check_numbers, check_range
 from jaxcollapse.exchanges.barycenter import Interpolant
 from jaxcollapse.exchanges.interpolant import Start, average, first_support, interpolate
 from jaxcollapse.measures import as_moments, share, uniform_measure
+from jaxcollapse.transport.sinkhorn import unconverged
 from jaxcollapse.tree import closure, static
 
 
@@ -19,10 +20,12 @@ class Server(NamedTuple):
     Attributes:
         pool: P.
         support: x, shape [s, d].
+        error: the largest marginal error of any plan so far, shape [].
     """
 
     pool: Measure
     support: Float[Array, "s d"]
+    error: Float[Array, ""]
 
 
 @closure
@@ -57,20 +60,27 @@ class geodesic(Exchange):
 
     def server_init(self, key: Key[Array, ""], pool: Measure) -> Server:
         start = as_moments(pool) if self.start is None else self.start
-        return Server(pool, first_support(key, start, self.num_support))
+        support = first_support(key, start, self.num_support)
+        return Server(pool, support, jnp.zeros((), support.dtype))
 
     def request(self, server: Server) -> Float[Array, "s d"]:
         return server.support
 
     def reply(self, state: None, silo: Measure, request: Float[Array, "s d"]) -> tuple[None, Interpolant]:
-        return None, Interpolant(interpolate(silo, request, self.epsilon, self.step), silo.weights.sum())
+        points, error = interpolate(silo, request, self.epsilon, self.step)
+        return None, Interpolant(points, silo.weights.sum(), error)
 
     def update(self, server: Server, replies: Interpolant) -> Server:
-        pool, support = server
+        pool, support, before = server
         tau = jnp.asarray(self.tau, support.dtype)
-        images = jnp.concatenate([interpolate(pool, support, self.epsilon, self.step)[None], replies.points])
-        weights = jnp.append(1 - tau, tau * share(replies.mass))
-        return Server(pool, average(support, images, weights, self.epsilon, self.step))
+        image, of_pool = interpolate(pool, support, self.epsilon, self.step)
+        images, weights = jnp.concatenate([image[None], replies.points]), jnp.append(1 - tau, tau * share(replies.mass))
+        support, of_support = average(support, images, weights, self.epsilon, self.step)
+        errors = jnp.stack([before, replies.error.max(), of_pool, of_support])
+        return Server(pool, support, errors.max())
 
     def result(self, server: Server) -> Measure:
         return uniform_measure(server.support)
+
+    def trouble(self, server: Server) -> dict[str, Array]:
+        return unconverged(server.error)

@@ -18,7 +18,9 @@ def first_support(key: Key[Array, ""], start: Start, num_support: int) -> Float[
     return gaussian().sample(key, start, num_support) if isinstance(start, Moments) else start
 
 
-def interpolate(measure: Measure, support: Float[Array, "s d"], epsilon: Scalar, step: Scalar) -> Float[Array, "s d"]:
+def interpolate(
+    measure: Measure, support: Float[Array, "s d"], epsilon: Scalar, step: Scalar
+) -> tuple[Float[Array, "s d"], Float[Array, ""]]:
     r"""Move the support towards a measure, :math:`z_i = (1 - s) x_i + s T(x_i)`.
 
     T is the barycentric projection of the entropic plan. Each :math:`T(x_i)` is a weighted mean of the silo's points,
@@ -30,10 +32,13 @@ def interpolate(measure: Measure, support: Float[Array, "s d"], epsilon: Scalar,
         support: x.
         epsilon: of the plan, in squared units of the data.
         step: s, in (0, 1].
+
+    Returns:
+        z, and the marginal error of the plan.
     """
     potentials = sinkhorn(uniform_measure(support), measure, epsilon)
     image = barycentric_map(support, measure, potentials.g, epsilon)
-    return (1 - step) * support + step * image
+    return (1 - step) * support + step * image, potentials.error
 
 
 def exposure(silo: Measure, support: Float[Array, "s d"], epsilon: Scalar) -> Float[Array, ""]:
@@ -49,7 +54,7 @@ def average(
     weights: Float[Array, " k"],
     epsilon: Scalar,
     step: Scalar,
-) -> Float[Array, "s d"]:
+) -> tuple[Float[Array, "s d"], Float[Array, ""]]:
     r"""Average the replies, and undo the blur of epsilon that they share.
 
     .. math:: x \leftarrow \sum_k w_k z_k - s (T_x(x) - x)
@@ -57,6 +62,9 @@ def average(
     Here :math:`T_x` is the entropic map from the support to itself, which the server can compute: a step down the
     gradient of :math:`\sum_k w_k S_\epsilon(x, Q_k)`, whose minimiser is the debiased barycenter [janati2020]_. Without
     the second term every round would shrink the support.
+
+    Returns:
+        The next support, and the marginal error of the plan from it to itself.
     """
-    blurred = interpolate(uniform_measure(support), support, epsilon, step)
-    return jnp.tensordot(weights, replies, axes=1) - (blurred - support)
+    blurred, error = interpolate(uniform_measure(support), support, epsilon, step)
+    return jnp.tensordot(weights, replies, axes=1) - (blurred - support), error

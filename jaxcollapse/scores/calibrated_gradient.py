@@ -4,11 +4,11 @@ from typing import Any
 
 from jaxtyping import Array, Float, Key
 
-from jaxcollapse.base import Measure
+from jaxcollapse.base import Counted, Measure, together
 from jaxcollapse.checks import check_numbers
-from jaxcollapse.exchanges import carry_out
+from jaxcollapse.exchanges import carry_out_counted
 from jaxcollapse.measures import as_measure
-from jaxcollapse.transport.sinkhorn import Potentials, Scalar, sinkhorn
+from jaxcollapse.transport.sinkhorn import Potentials, Scalar, sinkhorn, unconverged
 from jaxcollapse.tree import closure
 
 
@@ -19,7 +19,7 @@ class calibrated_gradient:
     .. math:: U(x_i) = -\frac{1}{\tau} \Big( f_i - \sum_{j \ne i} a_j f_j \Big/ \sum_{j \ne i} a_j \Big),
 
     with f the entropic potential of the pool: minus the derivative of the cost as mass moves to candidate i from all
-    others. High brings the pool nearer to the reference.
+    others. High brings the pool nearer to the reference. The marginal error is told, and counted above `TOLERANCE`.
 
     Attributes:
         reference: a measure or points, or `Potentials` of the pool that an exchange found.
@@ -35,11 +35,11 @@ class calibrated_gradient:
     def __post_init__(self):
         check_numbers(1e-6, 1, tau=self.tau)
 
-    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Counted:
         r = self.reference
-        f = (r if isinstance(r, Potentials) else sinkhorn(pool, as_measure(r), self.epsilon)).f
+        f, _, error = r if isinstance(r, Potentials) else sinkhorn(pool, as_measure(r), self.epsilon)
         others = pool.weights @ f - pool.weights * f
-        return -(f - others / (pool.weights.sum() - pool.weights)) / self.tau
+        return Counted(-(f - others / (pool.weights.sum() - pool.weights)) / self.tau, unconverged(error))
 
 
 @closure
@@ -54,6 +54,7 @@ class exchanged_gradient:
     exchange: Any
     silos: Measure
 
-    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
-        found = carry_out(self.exchange, key, pool, self.silos)
-        return calibrated_gradient(found, self.exchange.epsilon, self.exchange.tau)(key, pool)
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Counted:
+        found, of_exchange = carry_out_counted(self.exchange, key, pool, self.silos)
+        score, trouble = calibrated_gradient(found, self.exchange.epsilon, self.exchange.tau)(key, pool)
+        return Counted(score, together([of_exchange, trouble]))

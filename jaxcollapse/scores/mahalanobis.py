@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Data, Measure, Target
-from jaxcollapse.checks import is_known
+from jaxcollapse.checks import check_finite, is_known
 from jaxcollapse.targets import fit_target
 from jaxcollapse.tree import closure
 
@@ -34,10 +34,11 @@ def mahalanobis(
         ridge: regularisation of a covariance estimated from data, relative to its mean variance.
 
     Raises:
-        ValueError: if the covariance is known to be singular.
+        ValueError: if the covariance is known to be singular, or the target not to be finite.
     """
-    target = reference if isinstance(reference, Target) else fit_target(reference, ridge)
-    if is_known(target) and not np.isfinite(target.factor).all():
-        dim = target.location.shape[-1]
-        raise ValueError(f"reference: its covariance in {dim} dimensions is singular; give a ridge")
-    return distance_score(target)
+    if not isinstance(reference, Target):
+        return distance_score(fit_target(reference, ridge, "reference"))
+    if is_known(reference):
+        for name, leaf in reference._asdict().items():
+            check_finite(f"reference.{name}", leaf)
+    return distance_score(reference)

@@ -3,9 +3,9 @@
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
-from jaxcollapse.base import Measure
+from jaxcollapse.base import Counted, Measure, counted, summed
 from jaxcollapse.tree import closure
 
 
@@ -19,10 +19,12 @@ class mean:
 
     scores: Any
 
-    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
-        return score_each(self.scores, key, pool).mean(axis=0)
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Counted:
+        each, trouble = score_each(self.scores, key, pool)
+        return Counted(each.mean(axis=0), trouble)
 
 
-def score_each(scores: Any, key: Key[Array, ""], pool: Measure) -> Float[Array, "r n"]:
-    """Score a pool by each of a stack of scores."""
-    return jax.vmap(lambda score: score(key, pool))(scores)
+def score_each(scores: Any, key: Key[Array, ""], pool: Measure) -> Counted:
+    """Score a pool by each of a stack of scores, [r, n]."""
+    each, trouble = jax.vmap(lambda score: counted(score(key, pool)))(scores)
+    return Counted(each, summed(trouble))

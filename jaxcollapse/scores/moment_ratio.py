@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Data, Measure, Moments
-from jaxcollapse.measures import as_moments, share
-from jaxcollapse.targets import fit_target
+from jaxcollapse.linalg import psd_cholesky
+from jaxcollapse.measures import as_moments, merge, share, union
 from jaxcollapse.tree import closure
 
 
@@ -16,7 +16,8 @@ class moment_ratio:
 
     .. math:: U(x) = \log \sum_k \frac{m_k}{m} N(x; \mu_k, \Sigma_k) - \log N(x; \mu_P, \Sigma_P).
 
-    Wrong models are exponentiated, too: where the silos are not Gaussian, prefer `logistic_ratio`.
+    Wrong models are exponentiated, too: where the silos are not Gaussian, prefer `logistic_ratio`. A model without
+    spread in a direction, as that of a silo of few points, is given a thousandth of the spread of all data.
 
     Attributes:
         silos: moments of K silos, or their data, with a leading axis K; a silo without mass is not there.
@@ -27,17 +28,18 @@ class moment_ratio:
     ridge: Float[Array | float, ""] = 0.0
 
     def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
-        silos = as_moments(self.silos)
-        identity = jnp.eye(pool.points.shape[-1], dtype=pool.points.dtype)
-        there = silos.mass > 0
-        silos = silos._replace(covariance=jnp.where(there[:, None, None], silos.covariance, identity))
-        mixture = jax.vmap(lambda silo: _log_gaussian(silo, pool.points, self.ridge))(silos)
-        log_mixture = jax.nn.logsumexp(mixture, axis=0, b=share(silos.mass)[:, None])
-        return log_mixture - _log_gaussian(as_moments(pool), pool.points, self.ridge)
+        silos, of_pool = as_moments(self.silos), as_moments(pool)
+        dim, dtype = pool.points.shape[-1], pool.points.dtype
+        variance = jnp.trace(merge(union(silos), of_pool).covariance) / dim
+        least = 1e-3 * jnp.sqrt(jnp.where(variance > 0, variance, 1))
 
+        def log_gaussian(model: Moments) -> Float[Array, " n"]:
+            """Evaluate the log density, up to the constant that cancels in a ratio."""
+            ridge = self.ridge * jnp.trace(model.covariance) / dim
+            factor = psd_cholesky(model.covariance + ridge * jnp.eye(dim, dtype=dtype))
+            factor += jnp.diag(jnp.where(jnp.diagonal(factor) > 0, 0, least))
+            white = jax.scipy.linalg.solve_triangular(factor, (pool.points - model.mean).T, lower=True)
+            return -jnp.log(jnp.diagonal(factor)).sum() - jnp.sum(white**2, axis=0) / 2
 
-def _log_gaussian(moments: Moments, points: Float[Array, "n d"], ridge: Float[Array | float, ""]) -> Float[Array, " n"]:
-    """Evaluate the log density of a Gaussian, up to the constant that cancels in a ratio."""
-    location, factor = fit_target(moments, ridge)
-    energy = jnp.sum(((points - location) @ factor.T) ** 2, axis=1)
-    return jnp.log(jnp.diagonal(factor)).sum() - energy / 2
+        mixture = jax.nn.logsumexp(jax.vmap(log_gaussian)(silos), axis=0, b=share(silos.mass)[:, None])
+        return mixture - log_gaussian(of_pool)

@@ -4,6 +4,7 @@ from jaxcollapse.selectors.balanced import balanced
 from jaxcollapse.selectors.budget import bottom, keep_all, random, soft, top
 from jaxcollapse.selectors.k_means import k_means
 from jaxcollapse.selectors.matching import center_matching, covariance_matching
+from jaxcollapse.selectors.recoloured import recoloured
 from jaxcollapse.selectors.submodular import submodular, submodular_greedy
 
 SELECTORS = {
@@ -18,4 +19,5 @@ SELECTORS = {
     "center_matching": center_matching,
     "covariance_matching": covariance_matching,
     "k_means": k_means,
+    "recoloured": recoloured,
 }

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Key
 from jaxcollapse.base import Counted, Measure, Score, Sizes
 from jaxcollapse.linalg import newton
 from jaxcollapse.measures import as_moments, share
-from jaxcollapse.selectors.budget import check_score, keep_highest
+from jaxcollapse.selectors.budget import check_score, is_finite, keep_highest, scored
 from jaxcollapse.tree import closure
 
 Scalar = Float[Array | float, ""]
@@ -98,8 +98,8 @@ class balanced:
         check_score(self.score)
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
-        score = self.score(key, pool)
-        known = jnp.isfinite(score)
+        score, trouble = scored(self.score, key, pool)
+        known = jnp.isfinite(score) & is_finite(pool)
         mass = jnp.where(known, pool.weights, 0)
         near = standardised(jnp.where(known, score, 0), mass)
         phi = jnp.where(known[:, None], self.features(pool.points), 0)
@@ -107,7 +107,7 @@ class balanced:
         num_kept = sizes.num_kept.astype(phi.dtype)
         logits = inclusion_logits(phi, goal, self.strength * near, mass, num_kept, self.regularisation)
         noise = jax.random.logistic(key, logits.shape, logits.dtype)
-        return keep_highest(jnp.where(known, logits + noise, jnp.nan), pool, sizes)
+        return keep_highest(jnp.where(known, logits + noise, jnp.nan), pool, sizes, trouble)
 
 
 def standardised(score: Float[Array, " n"], mass: Float[Array, " n"]) -> Float[Array, " n"]:

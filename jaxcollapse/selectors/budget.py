@@ -1,31 +1,46 @@
 """Selection by one number for each candidate, of which the n highest are kept."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
-from jaxcollapse.base import Counted, Measure, Score, Sizes
+from jaxcollapse.base import Counted, Measure, Score, Sizes, counted
 from jaxcollapse.scores import SCORES
 from jaxcollapse.tree import closure
 
 
-def keep_highest(priority: Float[Array, " n"], pool: Measure, sizes: Sizes) -> Counted:
+def keep_highest(
+    priority: Float[Array, " n"], pool: Measure, sizes: Sizes, trouble: Mapping[str, Array] | None = None
+) -> Counted:
     """Weigh the `num_kept` highest priorities one and the rest zero; padding is never kept.
 
-    A priority that is not a number ranks last. Those of candidates that are not finite are counted.
+    Candidates that are not finite, or whose priority is not, rank last and are counted, beside other trouble.
 
     The weights are scattered from ranks, not compared with a threshold: ties keep the exact number,
     and the compiler does not draw the candidates a second time to compare them.
     """
     there = pool.weights > 0
+    priority = jnp.where(is_finite(pool), priority, jnp.nan)
     least = jnp.finfo(priority.dtype).min
     ranked = jnp.where(there, jnp.where(jnp.isnan(priority), least, jnp.maximum(priority, least)), -jnp.inf)
     _, index = jax.lax.top_k(ranked, min(sizes.max_kept, priority.shape[-1]))
     kept = (jnp.arange(index.shape[-1]) < sizes.num_kept) & there[index]
     weights = jnp.zeros_like(pool.weights).at[index].set(kept.astype(pool.weights.dtype))
-    return Counted(weights, not_finite(priority, pool))
+    return Counted(weights, {**(trouble or {}), **not_finite(priority, pool)})
+
+
+def is_finite(pool: Measure) -> Bool[Array, " n"]:
+    """Tell which candidates are finite."""
+    return jnp.isfinite(pool.points).all(axis=-1)
+
+
+def scored(score: Score, key: Key[Array, ""], pool: Measure) -> Counted:
+    """Score a pool, in which candidates that are not finite have no mass."""
+    finite = is_finite(pool)
+    return counted(score(key, Measure(jnp.where(finite[:, None], pool.points, 0), jnp.where(finite, pool.weights, 0))))
 
 
 def not_finite(score: Float[Array, " n"], pool: Measure) -> dict[str, Array]:
@@ -48,8 +63,8 @@ def check_score(score: Any) -> None:
 class keep_all:
     """Select nothing away: the whole pool is kept."""
 
-    def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Float[Array, " n"]:
-        return pool.weights
+    def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
+        return Counted(pool.weights, not_finite(pool.points.sum(axis=-1), pool))
 
 
 @closure
@@ -76,7 +91,8 @@ class top:
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
         score_key, _ = jax.random.split(key)
-        return keep_highest(self.score(score_key, pool), pool, sizes)
+        score, trouble = scored(self.score, score_key, pool)
+        return keep_highest(score, pool, sizes, trouble)
 
 
 @closure
@@ -94,7 +110,8 @@ class bottom:
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
         score_key, _ = jax.random.split(key)
-        return keep_highest(-self.score(score_key, pool), pool, sizes)
+        score, trouble = scored(self.score, score_key, pool)
+        return keep_highest(-score, pool, sizes, trouble)
 
 
 @closure
@@ -118,6 +135,6 @@ class soft:
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
         score_key, draw_key = jax.random.split(key)
-        score = self.score(score_key, pool)
+        score, trouble = scored(self.score, score_key, pool)
         noise = jax.random.gumbel(draw_key, score.shape, score.dtype)
-        return keep_highest(score + sizes.temperature.astype(score.dtype) * noise, pool, sizes)
+        return keep_highest(score + sizes.temperature.astype(score.dtype) * noise, pool, sizes, trouble)

@@ -9,7 +9,7 @@ F is monotone and submodular, so greedy choice attains at least (1 - 1/e) of the
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxcollapse.base import Counted, Measure, Sizes
 from jaxcollapse.scores.mean import score_each
-from jaxcollapse.selectors.budget import keep_highest
+from jaxcollapse.selectors.budget import is_finite, keep_highest, scored
 from jaxcollapse.tree import closure, static
 
 Normalise = Callable[[Float[Array, "r n"], Float[Array, " n"]], Float[Array, "r n"]]
@@ -91,9 +91,9 @@ class submodular_greedy:
     normalise: Normalise = static(default=min_max)
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
-        v, known = _utilities(self.scores, self.normalise, key, pool)
+        v, known, trouble = _utilities(self.scores, self.normalise, key, pool)
         weights = _extend(v, jnp.zeros_like(pool.weights), known, sizes.num_kept, sizes.max_kept)
-        return keep_highest(jnp.where(known.weights > 0, weights, jnp.nan), pool, sizes)
+        return keep_highest(jnp.where(known.weights > 0, weights, jnp.nan), pool, sizes, trouble)
 
 
 @closure
@@ -119,7 +119,7 @@ class submodular:
     num_iterations: int = static(default=30)
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
-        v, known = _utilities(self.scores, self.normalise, key, pool)
+        v, known, trouble = _utilities(self.scores, self.normalise, key, pool)
         gamma = jnp.append(0, 2.0 ** -jnp.arange(12.0)).astype(v.dtype)
         num_last = v.shape[0]
         but_last = dataclasses.replace(sizes, num_kept=sizes.num_kept - num_last)
@@ -134,15 +134,18 @@ class submodular:
 
         total = jax.lax.fori_loop(0, self.num_iterations, step, v @ best(jnp.zeros_like(v[:, 0]), sizes))
         weights = _extend(v, best(total, but_last), known, sizes.num_kept, min(num_last, sizes.max_kept))
-        return keep_highest(jnp.where(known.weights > 0, weights, jnp.nan), pool, sizes)
+        return keep_highest(jnp.where(known.weights > 0, weights, jnp.nan), pool, sizes, trouble)
 
 
-def _utilities(scores: Any, normalise: Normalise, key: Key[Array, ""], pool: Measure) -> tuple[Array, Measure]:
-    """Compute the utilities v, and the pool without the candidates of which a score is not finite."""
+def _utilities(
+    scores: Any, normalise: Normalise, key: Key[Array, ""], pool: Measure
+) -> tuple[Array, Measure, Mapping[str, Array]]:
+    """Compute the utilities v, the pool without the candidates of which a score is not finite, and what went wrong."""
     score_key, _ = jax.random.split(key)
-    each = score_each(scores, score_key, pool)
-    known = pool._replace(weights=jnp.where(jnp.isfinite(each).all(axis=0), pool.weights, 0))
-    return normalise(each, known.weights), known
+    each, trouble = scored(lambda key, pool: score_each(scores, key, pool), score_key, pool)
+    known = jnp.isfinite(each).all(axis=0) & is_finite(pool)
+    known = pool._replace(weights=jnp.where(known, pool.weights, 0))
+    return normalise(each, known.weights), known, trouble
 
 
 def _extend(
