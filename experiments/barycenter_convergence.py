@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from scipy.spatial.distance import cdist
 from jaxcollapse.checks import check_range
 from jaxcollapse.exchanges import barycenter, rounds
 from jaxcollapse.experiments.support.distances import exact_distance
+from jaxcollapse.experiments.support.ranges import Count, Dim, Epsilon, NumSeeds, NumSilos, Range, Step
 from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.measures import as_moments, uniform_measure, union
 from jaxcollapse.transport.bures import bures_barycenter, bures_distance
@@ -22,19 +24,19 @@ from jaxcollapse.transport.bures import bures_barycenter, bures_distance
 class Config(Settings):
     """Distances of whole measures, relative to the spread of the barycenter."""
 
-    num_silos: int = 4
+    num_silos: NumSilos = 4
     """Silos K, each a sample of a Gaussian of its own."""
-    num_points: int = 300
+    num_points: Annotated[int, Range(2, 10**4)] = 300
     """Points of every silo and of the support, so that distances are exact assignments."""
-    dim: int = 2
+    dim: Dim = 2
     """Dimension."""
-    steps: tuple[float, ...] = (0.5, 1.0)
+    steps: tuple[Step, ...] = (0.5, 1.0)
     """Shares of the way that points move in a round, in (0, 1]."""
-    epsilons: tuple[float, ...] = (0.02, 0.005)
+    epsilons: tuple[Epsilon, ...] = (0.02, 0.005)
     """Regularisations, relative to the variance of all silos together."""
-    num_rounds: int = 40
+    num_rounds: Count = 40
     """Rounds of the exchange."""
-    num_seeds: int = 5
+    num_seeds: NumSeeds = 5
     """Independent problems."""
 
 
@@ -67,12 +69,7 @@ def central_barycenter(silos: np.ndarray, support: np.ndarray, num_steps: int = 
 
 def run(config: Config, runner: Runner) -> Output:
     """Follow the exchange at every epsilon, step and seed."""
-    check_range("num_silos", config.num_silos, low=1)
     check_range("num_points", config.num_points, low=config.dim + 1)
-    for step in config.steps:
-        check_range("steps", step, low=1e-3, high=1)
-    for epsilon in config.epsilons:
-        check_range("epsilons", epsilon, low=1e-6)
     runner.expect(1)
 
     @jax.jit
@@ -81,7 +78,7 @@ def run(config: Config, runner: Runner) -> Output:
         moments = as_moments(silos)
         unit = 2 * jnp.trace(union(moments).covariance)
         agreed = barycenter(support, epsilon * unit, step, num_rounds=config.num_rounds)
-        supports = jnp.concatenate([support[None], rounds(agreed, jax.random.key(0), None, silos)])
+        supports = jnp.concatenate([support[None], rounds(agreed, jax.random.key(0), None, silos).support])
         fixed_point, _ = bures_barycenter(moments, jnp.full(config.num_silos, 1 / config.num_silos), 50)
         found = as_moments(uniform_measure(supports))
         distances = jax.vmap(bures_distance, in_axes=(0, None))(found, fixed_point)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from scipy.spatial.distance import cdist
 
 from jaxcollapse.checks import check_range
 from jaxcollapse.exchanges import carry_out, geodesic
+from jaxcollapse.experiments.support.ranges import Count, Dim, Epsilon, Inner, Range, Share
 from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.scores import calibrated_gradient
@@ -26,27 +28,25 @@ from jaxcollapse.tree import expand
 class Config(Settings):
     """Slope and correlation of predicted with measured derivatives of the cost in the mass of one candidate."""
 
-    num_candidates: int = 120
+    num_candidates: Annotated[int, Range(2, 1000)] = 120
     """Candidates N of the pool."""
-    num_reference: int = 90
+    num_reference: Annotated[int, Range(2, 1000)] = 90
     """Points M of the silo."""
-    num_support: int = 200
+    num_support: Count = 200
     """Support points S of the proxy."""
-    dim: int = 5
+    dim: Dim = 5
     """Dimension."""
-    taus: tuple[float, ...] = (0.25, 0.5, 0.75)
+    taus: tuple[Inner, ...] = (0.25, 0.5, 0.75)
     """Places of the proxies on the geodesic, in (0, 1)."""
-    epsilons: tuple[float, ...] = (0.05, 0.02, 0.005)
+    epsilons: tuple[Epsilon, ...] = (0.05, 0.02, 0.005)
     """Regularisations, relative to the mean cost."""
-    sizes: tuple[float, ...] = (0.01, 0.1, 1.0)
+    sizes: tuple[Share, ...] = (0.01, 0.1, 1.0)
     """Changes of a candidate's mass, relative to it: positive and negative, so at most 1."""
-    num_probed: int = 60
+    num_probed: Annotated[int, Range(2, 1000)] = 60
     """Candidates whose mass is changed."""
-    num_rounds: int = 30
+    num_rounds: Count = 30
     """Rounds of the exchange."""
-    num_plans: int = 20
-    """Plans made on the way to the potentials that are scored."""
-    outlier: float = 4.0
+    outlier: Annotated[float, Range(0.0, 1e3)] = 4.0
     """A tenth of the candidates lies this much further out."""
 
 
@@ -107,8 +107,8 @@ def predictions(config: Config, runner: Runner, pool: np.ndarray, silo: np.ndarr
         if tau < 1:
             proxy = geodesic(epsilon, tau, num_rounds=config.num_rounds, start=jnp.float32(support))
             reference = carry_out(proxy, key, source, expand(target))
-        potentials = sinkhorn(source, reference, epsilon, num_outer=config.num_plans)
-        return -calibrated_gradient(potentials, epsilon, tau)(key, source), potentials.error
+        potentials = sinkhorn(source, reference, epsilon)
+        return -calibrated_gradient(potentials, epsilon, tau)(key, source).value, potentials.error
 
     axes = {"epsilon": list(config.epsilons), "tau": [1.0, *config.taus], "point": range(len(pool))}
     labels = list(itertools.product(axes["epsilon"], axes["tau"]))
@@ -119,12 +119,7 @@ def predictions(config: Config, runner: Runner, pool: np.ndarray, silo: np.ndarr
 
 def run(config: Config, runner: Runner) -> Output:
     """Compare predicted and measured derivatives at every epsilon, tau and size."""
-    check_range("num_candidates", config.num_candidates, low=2)
     check_range("num_probed", config.num_probed, low=2, high=config.num_candidates)
-    for size in config.sizes:
-        check_range("sizes", size, low=1e-6, high=1)
-    for tau in config.taus:
-        check_range("taus", tau, low=1e-3, high=1 - 1e-3)
     runner.expect(2)
     pool, silo = problem(config)
     measured = finite_differences(config, runner, pool, silo)

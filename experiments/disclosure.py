@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,9 @@ from scipy.spatial.distance import cdist
 
 from jaxcollapse.checks import check_range
 from jaxcollapse.exchanges import barycenter, carry_out, federated_sinkhorn
+from jaxcollapse.exchanges.federated_sinkhorn import Request
 from jaxcollapse.exchanges.interpolant import exposure, interpolate
+from jaxcollapse.experiments.support.ranges import Epsilon, Range, Step
 from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.privacy import cross_lines, differentiate_partition, invert_interpolant
@@ -28,19 +31,19 @@ ATTACKS = (
 class Config(Settings):
     """Distance of what an attack recovers to the nearest of the silo's points, in units of their own distances."""
 
-    dims: tuple[int, ...] = (2, 16)
+    dims: tuple[Annotated[int, Range(1, 256)], ...] = (2, 16)
     """Dimensions."""
-    epsilons: tuple[float, ...] = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+    epsilons: tuple[Epsilon, ...] = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
     """Regularisations, relative to the mean cost between silo and support."""
-    silo_size: int = 300
+    silo_size: Annotated[int, Range(2, 10**4)] = 300
     """Samples m of a silo."""
-    num_support: int = 100
+    num_support: Annotated[int, Range(2, 10**4)] = 100
     """Support points S, at most as many as the silo's."""
-    step: float = 0.5
+    step: Step = 0.5
     """Share of the way that a support point moves towards its image, in (0, 1]."""
-    width: float = 0.05
+    width: Step = 0.05
     """Distance of neighbouring candidates that an attacking server chooses, relative to the scale of the plans."""
-    num_seeds: int = 10
+    num_seeds: Annotated[int, Range(2, 10**4)] = 10
     """Independent silos."""
 
 
@@ -63,9 +66,9 @@ def attacks(config: Config, silos: jax.Array, supports: jax.Array, fresh: jax.Ar
     epsilon = relative * mean_cost(uniform_measure(support), first)
     agreed = epsilon, config.step
 
-    reply = interpolate(first, support, *agreed)
+    reply, _ = interpolate(first, support, *agreed)
     moved = carry_out(barycenter(support, *agreed, num_rounds=1), key, None, both).points
-    lines = jnp.stack([support, moved]), jnp.stack([reply, interpolate(first, moved, *agreed)])
+    lines = jnp.stack([support, moved]), jnp.stack([reply, interpolate(first, moved, *agreed)[0]])
 
     dim = support.shape[1]
     width = config.width * jnp.sqrt(epsilon)
@@ -73,13 +76,13 @@ def attacks(config: Config, silos: jax.Array, supports: jax.Array, fresh: jax.Ar
     candidates = (support[:, None, None] + steps).reshape(-1, dim)
     asked = federated_sinkhorn(epsilon)
     state = asked.silo_init(key, first, uniform_measure(candidates))
-    _, message = asked.reply(state, first, jnp.zeros(len(candidates)))
+    _, message = asked.reply(state, first, Request(jnp.zeros(len(candidates)), epsilon))
     partitions = message.log_partition.reshape(len(support), dim, 2)
 
     recovered = (
         fresh,
         invert_interpolant(support, reply, config.step),
-        invert_interpolant(supports, interpolate(first, supports, *agreed), config.step),
+        invert_interpolant(supports, interpolate(first, supports, *agreed)[0], config.step),
         cross_lines(*lines),
         differentiate_partition(partitions, support, width, epsilon),
     )
@@ -88,15 +91,7 @@ def attacks(config: Config, silos: jax.Array, supports: jax.Array, fresh: jax.Ar
 
 def run(config: Config, runner: Runner) -> Output:
     """Attack every silo at every epsilon."""
-    for dim in config.dims:
-        check_range("dims", dim, low=1)
-    for name in ("silo_size", "num_seeds"):
-        check_range(name, getattr(config, name), low=2)
     check_range("num_support", config.num_support, low=2, high=config.silo_size)
-    for name in ("step", "width"):
-        check_range(name, getattr(config, name), low=1e-3, high=1)
-    for epsilon in config.epsilons:
-        check_range("epsilons", epsilon, low=1e-5)
     runner.expect(1)
     attack = jax.jit(lambda *arguments: attacks(config, *arguments))
     axes = {"dim": list(config.dims), "seed": range(config.num_seeds), "epsilon": list(config.epsilons)}

@@ -10,6 +10,7 @@ Theory is exact for replace and accumulate, and a lower bound on the symbols of 
 
 import dataclasses
 from collections.abc import Callable
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,8 @@ import xarray as xr
 from jaxtyping import Array
 
 from jaxcollapse.base import Measure, Run
-from jaxcollapse.checks import check_budget, check_range
+from jaxcollapse.checks import check_range
+from jaxcollapse.experiments.support.ranges import Count, NumSeeds, NumSilos, Range, Share
 from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.generators import categorical
 from jaxcollapse.memories import buffer_memory
@@ -44,19 +46,19 @@ RECORDED = ("symbols", "lost_mass")
 class Config(Settings):
     """Surviving symbols of a categorical model, and the truth's mass on those that are lost."""
 
-    num_symbols: int = 1000
+    num_symbols: Count = 1000
     """Symbols S of the truth."""
-    exponent: float = 1.0
+    exponent: Annotated[float, Range(0.0, 10.0)] = 1.0
     """Of the Zipf law: the symbol of rank r has probability proportional to r^-exponent."""
-    num_kept: int = 500
+    num_kept: Count = 500
     """Samples n kept in each generation."""
-    budget: float = 0.25
+    budget: Share = 0.25
     """Share n / N of the candidates that the verifier keeps, in (0, 1]."""
-    num_silos: int = 2
+    num_silos: NumSilos = 2
     """Silos K that share the symbols out; the verifier's has seen those of rank K, 2K, and so on."""
-    num_generations: int = 100
+    num_generations: Count = 100
     """Generations after the truth."""
-    num_seeds: int = 20
+    num_seeds: NumSeeds = 20
     """Independent simulations."""
 
 
@@ -117,10 +119,7 @@ def prediction(config: Config, truth: np.ndarray, seen: np.ndarray) -> xr.Datase
 
 def run(config: Config, runner: Runner) -> Output:
     """Simulate every workflow, with the verifier and without, and predict it."""
-    check_budget(config.budget)
     check_range("num_silos", config.num_silos, low=1, high=config.num_symbols)
-    check_range("num_generations", config.num_generations, low=1)
-    check_range("num_seeds", config.num_seeds, low=1)
     truth, seen = problem(config)
     held = scipy.stats.binom.ppf(1e-6, round(config.num_kept / config.budget), truth[seen[-1]].sum())
     # The theory wants n candidates of the silo's.

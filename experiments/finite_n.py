@@ -1,6 +1,7 @@
 """How simulation approaches mean field as more samples are kept, and what few samples do without selection."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,8 @@ import xarray as xr
 
 from jaxcollapse.analysis import standard_error
 from jaxcollapse.base import Moments, Run
-from jaxcollapse.checks import check_fit, check_range
+from jaxcollapse.checks import check_fit
+from jaxcollapse.experiments.support.ranges import BelowOne, Count, Range, Seed
 from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.generators import gaussian
@@ -34,21 +36,21 @@ RIDGE = 1e-6
 class Config(Settings):
     """Ratio of simulated to mean-field trace under accumulate+select, and log determinants under replace."""
 
-    num_kept: tuple[int, ...] = (125, 250, 500, 1000, 2000, 4000)
+    num_kept: tuple[Count, ...] = (125, 250, 500, 1000, 2000, 4000)
     """Samples n kept in each generation, increasing."""
-    budget: float = 0.05
+    budget: BelowOne = 0.05
     """Share of candidates kept, in (0, 1)."""
-    num_generations: int = 100
+    num_generations: Count = 100
     """Generations of both parts."""
-    dim: int = 10
+    dim: Annotated[int, Range(2, 4096)] = 10
     """Dimension of the published instances."""
-    seeds: tuple[int, ...] = (2023, 42)
+    seeds: tuple[Seed, ...] = (2023, 42)
     """Seeds of the instances."""
-    num_replicates: int = 64
+    num_replicates: Annotated[int, Range(2, 10**4)] = 64
     """Independent simulations of each instance."""
-    replace_num_samples: tuple[int, ...] = (16, 32, 64, 128)
+    replace_num_samples: tuple[Annotated[int, Range(4, 10**6)], ...] = (16, 32, 64, 128)
     """Samples n of each generation without selection, in two dimensions."""
-    replace_replicates: int = 2000
+    replace_replicates: Annotated[int, Range(2, 10**6)] = 2000
     """Independent simulations without selection."""
 
 
@@ -132,10 +134,7 @@ def unselected(config: Config, runner: Runner) -> xr.Dataset:
 
 def run(config: Config, runner: Runner) -> Output:
     """Measure the approach to mean field as a rate, and compare replace with its closed form."""
-    check_range("num_generations", config.num_generations, low=1)
-    check_range("num_replicates", config.num_replicates, low=2)
     check_fit(min(config.num_kept), config.dim)
-    check_fit(min(config.replace_num_samples), 2)
     runner.expect(len(config.num_kept) + 2)
     simulated = along("num_kept", {n: selected(config, runner, n) for n in config.num_kept})
     with jax.enable_x64(True):

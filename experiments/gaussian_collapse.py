@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from jaxcollapse.base import Run
-from jaxcollapse.checks import check_fit, check_range
+from jaxcollapse.checks import check_fit
+from jaxcollapse.experiments.support.ranges import Count, Range, Seed, Share
 from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.generators import gaussian
@@ -38,15 +39,15 @@ SETTINGS = tuple(w + suffix for w in SAMPLED for suffix in ("", "+select"))
 class Config(Settings):
     """Six settings of the Gaussian recursion beside closed forms and mean field [qiao2026]."""
 
-    num_kept: int = 500
+    num_kept: Count = 500
     """Samples n kept in each generation."""
-    budget: float = 0.05
+    budget: Share = 0.05
     """Share n / N of the candidates that selection keeps, in (0, 1]."""
-    num_generations: int = 300
+    num_generations: Count = 300
     """Generations after the true model."""
-    dim: int = 10
+    dim: Annotated[int, Range(2, 4096)] = 10
     """Dimension of the data."""
-    seeds: tuple[int, ...] = PUBLISHED_SEEDS
+    seeds: tuple[Seed, ...] = PUBLISHED_SEEDS
     """Seeds of the problem instances."""
     sampler: Literal["direct", "pool"] = "direct"
     """Draw the kept set directly, or draw the whole pool and select: equal in law."""
@@ -122,9 +123,7 @@ def instances_of(config: Config, dtype) -> Axis:
 def run(config: Config, runner: Runner) -> Output:
     """Simulate the six settings and compute their theory."""
     runner.expect(3)
-    check_range("num_generations", config.num_generations, low=1)
     check_fit(config.num_kept, config.dim)
-    sizes(config.num_kept, config.budget)
     options = {"dims": dict.fromkeys(RECORDED, ("workflow",)), "coords": {"workflow": list(SAMPLED)}}
     with jax.enable_x64(True):
         axes = {"seed": instances_of(config, jnp.float64)}

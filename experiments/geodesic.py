@@ -2,15 +2,16 @@
 
 import dataclasses
 import itertools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from jaxcollapse.checks import check_range
 from jaxcollapse.exchanges import geodesic, rounds
 from jaxcollapse.experiments.support.distances import exact_distance
+from jaxcollapse.experiments.support.ranges import Count, Dim, Epsilon, Inner, NumSeeds, Range
 from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.transport.sinkhorn import mean_cost, sinkhorn
@@ -21,17 +22,17 @@ from jaxcollapse.tree import expand
 class Config(Settings):
     """W(P, xi) + W(xi, Q) against W(P, Q), exact distances between as many points, and f_tau against tau f."""
 
-    num_points: int = 300
+    num_points: Annotated[int, Range(2, 10**4)] = 300
     """Points of pool, silo and support alike, so that distances are exact assignments."""
-    dim: int = 2
+    dim: Dim = 2
     """Dimension."""
-    taus: tuple[float, ...] = (0.25, 0.5, 0.75)
+    taus: tuple[Inner, ...] = (0.25, 0.5, 0.75)
     """Places on the geodesic, in (0, 1)."""
-    epsilon: float = 0.005
+    epsilon: Epsilon = 0.005
     """Regularisation, relative to the mean cost between pool and silo."""
-    num_rounds: int = 30
+    num_rounds: Count = 30
     """Rounds of the exchange."""
-    num_seeds: int = 5
+    num_seeds: NumSeeds = 5
     """Independent problems."""
 
 
@@ -53,10 +54,6 @@ def problem(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def run(config: Config, runner: Runner) -> Output:
     """Follow the exchange at every tau and seed."""
-    check_range("num_points", config.num_points, low=2)
-    check_range("epsilon", config.epsilon, low=1e-6)
-    for tau in config.taus:
-        check_range("taus", tau, low=1e-3, high=1 - 1e-3)
     runner.expect(1)
 
     @jax.jit

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ import xarray as xr
 
 from jaxcollapse.analysis import log_spaced
 from jaxcollapse.base import Generator, Moments, Run
-from jaxcollapse.checks import check_fit, check_names, check_range
+from jaxcollapse.checks import check_fit
+from jaxcollapse.experiments.support.ranges import Count, Range, Seed, Share
 from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.generators.gaussian import gaussian
 from jaxcollapse.generators.gaussian_mixture import Mixture, gaussian_mixture, mixture_moments
@@ -91,21 +92,21 @@ class Config(Settings):
 
     families: tuple[Literal[tuple(FAMILIES)], ...] = tuple(FAMILIES)
     """Families of generators."""
-    num_kept: tuple[int, ...] = (100, 300, 500)
+    num_kept: tuple[Count, ...] = (100, 300, 500)
     """Samples n kept in each generation."""
-    budget: float = 0.05
+    budget: Share = 0.05
     """Share n / N of the candidates that selection keeps, in (0, 1]."""
-    num_generations: int = 200
+    num_generations: Count = 200
     """Generations after the true model."""
-    dim: int = 10
+    dim: Annotated[int, Range(2, 4096)] = 10
     """Dimension of the data."""
-    seeds: tuple[int, ...] = tuple(range(20))
+    seeds: tuple[Seed, ...] = tuple(range(20))
     """Seeds of the problem instances."""
-    num_recorded: int = 6
+    num_recorded: Count = 6
     """Generations of a decade at which metrics are evaluated."""
-    num_samples: int = 2048
+    num_samples: Annotated[int, Range(2, 10**6)] = 2048
     """Model samples of the sliced distance."""
-    num_projections: int = 50
+    num_projections: Count = 50
     """Directions of the sliced distance."""
 
 
@@ -222,14 +223,7 @@ def cell(config: Config, runner: Runner, name: str, num_kept: int, exact: xr.Dat
 
 def run(config: Config, runner: Runner) -> Output:
     """Simulate every family at every n."""
-    check_names("families", config.families, FAMILIES)
-    check_range("num_generations", config.num_generations, low=1)
-    check_range("num_recorded", config.num_recorded, low=1)
-    check_range("num_samples", config.num_samples, low=2)
-    check_range("num_projections", config.num_projections, low=1)
-    for num_kept in config.num_kept:
-        check_fit(num_kept, config.dim)
-        sizes(num_kept, config.budget)
+    check_fit(min(config.num_kept), config.dim)
     runner.expect(len(config.families) * (1 + 4 * len(config.num_kept)))
     families = {}
     for name in config.families:

@@ -1,6 +1,7 @@
 """The exponent map: how fast the trace decays under accumulate, beside the theory's power law."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,8 @@ import xarray as xr
 
 from jaxcollapse.analysis import local_slopes, log_spaced, seed_interval
 from jaxcollapse.base import Moments, Run, Target
-from jaxcollapse.checks import check_fit, check_range
+from jaxcollapse.checks import check_fit
+from jaxcollapse.experiments.support.ranges import BelowOne, Count, Dim, NumSeeds, Range
 from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.generators import gaussian
@@ -33,19 +35,19 @@ DRAWN = ("slope", "slope_low", "slope_high", "slope_mean_field", "psi", "psi_fin
 class Config(Settings):
     """Local slopes of log trace against log generation, and psi = 1 - kappa_d(alpha)."""
 
-    dims: tuple[int, ...] = (2, 5, 10, 32)
+    dims: tuple[Dim, ...] = (2, 5, 10, 32)
     """Dimensions."""
-    budgets: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5)
+    budgets: tuple[BelowOne, ...] = (0.05, 0.1, 0.25, 0.5)
     """Shares of candidates kept, each in (0, 1)."""
-    num_kept: int = 250
+    num_kept: Count = 250
     """Samples n kept in each generation."""
-    num_generations: int = 10_000
+    num_generations: Annotated[int, Range(10, 10**6)] = 10_000
     """Generations; slopes are taken over half decades."""
-    num_seeds: int = 4
+    num_seeds: NumSeeds = 4
     """Independent simulations of each cell."""
-    offset: float = 3.0
+    offset: Annotated[float, Range(0.0, 1e3)] = 3.0
     """Distance of the offset target from the true mean, in standard deviations."""
-    condition: float = 10.0
+    condition: Annotated[float, Range(1.0, 1e6)] = 10.0
     """Condition number of the true covariance, which selection first evens out."""
 
 
@@ -96,9 +98,6 @@ def slopes(traces: xr.DataArray) -> xr.DataArray:
 
 def run(config: Config, runner: Runner) -> Output:
     """Map the exponents, and thin trajectories to a logarithmic grid of generations."""
-    check_range("num_generations", config.num_generations, low=10)
-    check_range("num_seeds", config.num_seeds, low=1)
-    check_range("condition", config.condition, low=1)
     check_fit(config.num_kept, max(config.dims))
     runner.expect(2 * len(config.dims))
     simulated = along("dim", {dim: simulate(config, runner, dim, exact=False) for dim in config.dims})

@@ -1,6 +1,7 @@
 """Every verifier in the recursion: Gaussian silos, a Gaussian model, and the bytes that each costs."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -8,7 +9,8 @@ import xarray as xr
 
 from jaxcollapse.base import Measure, Run
 from jaxcollapse.checks import check_fit
-from jaxcollapse.experiments.support.comparison import Comparison, Verifiers, check_comparison, settings
+from jaxcollapse.experiments.support.comparison import Comparison, Verifiers, settings
+from jaxcollapse.experiments.support.ranges import Count, Dim, NumSilos, Range
 from jaxcollapse.experiments.support.runner import Output, Runner
 from jaxcollapse.generators import gaussian
 from jaxcollapse.measures import as_moments, uniform_measure, union
@@ -31,15 +33,15 @@ class Config(Comparison):
 
     verifiers: Verifiers = tuple(v for v in VERIFIERS if v not in ("unbiased_silo", "keep_all"))
     """Ways to select."""
-    num_generations: int = 30
+    num_generations: Count = 30
     """Generations after the fit to real data."""
-    num_silos: int = 5
+    num_silos: NumSilos = 5
     """Silos K, each a sample of a Gaussian of its own."""
-    dim: int = 4
+    dim: Dim = 4
     """Dimension."""
-    silo_size: int = 150
+    silo_size: Count = 150
     """Samples m of a silo."""
-    separation: float = 2.0
+    separation: Annotated[float, Range(0.0, 1e3)] = 2.0
     """Spread of the silos' means, in standard deviations within a silo."""
 
 
@@ -96,13 +98,17 @@ def simulate(config: Config, runner: Runner, silos: Measure, name: str) -> xr.Da
 
     labels, keys = seeds(config.num_seeds, config.seed)
     history = runner.sweep(name, build, {"seed": Axis(labels, (keys, silos))}, prepare=prepare)
-    before, each = verifier_bytes(name, row(silos, 0), recursion.max_candidates, **settings(config))
-    return history.assign(bytes=before + each * history.generation.astype(float))  # netCDF has no longer integers
+    (before, one), (_, two) = (
+        verifier_bytes(name, row(silos, 0), recursion.max_candidates, max_rounds=rounds, **settings(config))
+        for rounds in (1, 2)
+    )
+    later = history.get("exchange_rounds", 1 + 0 * history.trace_ratio) - 1  # rounds of a generation after the first
+    each = (one + (two - one) * later).where(history.generation > 0, 0)
+    return history.assign(bytes=before + each.astype(float).cumsum("generation"))  # netCDF has no longer integers
 
 
 def run(config: Config, runner: Runner) -> Output:
     """Run every verifier on every problem."""
-    check_comparison(config)
     check_fit(config.num_kept, config.dim)
     check_fit(config.silo_size, config.dim)
     runner.expect(len(config.verifiers))

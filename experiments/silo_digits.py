@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,10 @@ import xarray as xr
 
 from jaxcollapse import silos
 from jaxcollapse.base import Measure, Moments, Record, Run, Sizes, Target
-from jaxcollapse.checks import check_budget, check_fit, check_range
+from jaxcollapse.checks import check_fit
 from jaxcollapse.data.digits import load_digits
 from jaxcollapse.data.features import fit_pca, project
+from jaxcollapse.experiments.support.ranges import Count, NumSeeds, NumSilos, Range, Share
 from jaxcollapse.experiments.support.runner import Output, Runner, Settings
 from jaxcollapse.generators import gaussian
 from jaxcollapse.measures import as_moments, pooled, uniform_measure
@@ -42,21 +44,21 @@ RECORDED = ("trace_ratio", "mean_error", "bures_w2", "effective_rank")
 class Config(Settings):
     """A Gaussian fitted to PCA features of digits, retrained on what a verifier keeps."""
 
-    num_kept: int = 500
+    num_kept: Count = 500
     """Samples n kept in each generation."""
-    budget: float = 0.25
+    budget: Share = 0.25
     """Share n / N of the candidates that selection keeps, in (0, 1]."""
-    num_generations: int = 100
+    num_generations: Count = 100
     """Generations after the fit to real data."""
-    num_components: int = 32
+    num_components: Annotated[int, Range(1, 64)] = 32
     """Principal components."""
-    num_silos: int = 10
+    num_silos: NumSilos = 10
     """Silos K."""
-    fresh_share: float = 0.2
+    fresh_share: Annotated[float, Range(0.0, 0.99)] = 0.2
     """Share of new real samples in the training sets of fresh_mix."""
-    shrinkage: float = 0.05
+    shrinkage: Annotated[float, Range(1e-6, 1e3)] = 0.05
     """Ridge on a silo's covariance, relative to its mean variance: small silos have singular ones."""
-    num_seeds: int = 8
+    num_seeds: NumSeeds = 8
     """Independent simulations."""
 
 
@@ -137,11 +139,6 @@ def without_verifier(config: Config, truth: Moments) -> xr.Dataset:
 
 def run(config: Config, runner: Runner) -> Output:
     """Simulate every workflow under every verifier, and predict it from what the verifier knows."""
-    check_range("num_generations", config.num_generations, low=1)
-    check_range("fresh_share", config.fresh_share, low=0, high=0.99)
-    check_range("num_seeds", config.num_seeds, low=1)
-    check_range("shrinkage", config.shrinkage, low=1e-6)
-    check_budget(config.budget)
     check_fit(config.num_kept, config.num_components)
     runner.expect(3)
     real, targets = problem(config)

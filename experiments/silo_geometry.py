@@ -3,26 +3,26 @@
 import dataclasses
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from jaxcollapse.base import Measure, Record
-from jaxcollapse.checks import check_budget, check_names, check_range
+from jaxcollapse.checks import check_range
 from jaxcollapse.experiments.support.comparison import Verifiers
 from jaxcollapse.experiments.support.image_silos import (
     SPACES,
     ImageComparison,
     Images,
     Space,
-    check_images,
     deal,
     problem,
     simulate,
     sizes_at,
     starts,
 )
+from jaxcollapse.experiments.support.ranges import MAY_BE_EMPTY, Count, NumSeeds, NumSilos, Range, Share
 from jaxcollapse.experiments.support.runner import Output, Runner
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.metrics import METRICS, POINT_METRICS
@@ -39,42 +39,42 @@ DIALS = ("num_silos", "num_train", "num_iterations")
 class Config(ImageComparison):
     """Distances to the truth relative to those of random selection, over the shape of the silos."""
 
-    verifiers: Verifiers = ("single_silo", "scheme_i", "scheme_ii", "pooled", "tilt")
+    verifiers: Verifiers = ("single_silo", "scheme_i", "scheme_ii", "pooled", "recoloured", "tilt")
     """Ways to select, each compared with random selection."""
     generator: Literal[tuple(SPACES)] = "gaussian_mixture"
     """Generator."""
-    classes: tuple[int, ...] = (1, 2, 5, 10)
+    classes: tuple[Count, ...] = (1, 2, 5, 10)
     """Classes C of a silo, in ExDir(C, alpha)."""
-    alpha: float = 0.1
+    alpha: Annotated[float, Range(1e-3, 1e6)] = 0.1
     """Evenness of the shares that silos of one class have of it; along the dials it is one."""
-    budgets: tuple[float, ...] = (0.5, 0.25, 0.1)
+    budgets: tuple[Share, ...] = (0.5, 0.25, 0.1)
     """Shares of the candidates that selection keeps."""
-    dials: tuple[Literal[DIALS], ...] = DIALS
+    dials: Annotated[tuple[Literal[DIALS], ...], MAY_BE_EMPTY] = DIALS
     """What else is varied, one at a time: silos, real images in all of them, iterations of the generator's fits."""
-    of_num_silos: tuple[int, ...] = (10, 20, 40)
+    of_num_silos: tuple[NumSilos, ...] = (10, 20, 40)
     """Silos K."""
-    of_num_train: tuple[int, ...] = (200, 500, 1000)
+    of_num_train: tuple[Count, ...] = (200, 500, 1000)
     """Real images in all silos together."""
-    of_num_iterations: tuple[int, ...] = (1, 4, 20)
+    of_num_iterations: tuple[Count, ...] = (1, 4, 20)
     """Iterations of expectation maximisation in each fit, which starts from the last model."""
-    num_train: int = 500
+    num_train: Count = 500
     """Real images in the silos."""
-    num_kept: int = 300
+    num_kept: Count = 300
     """Samples n kept in each generation."""
-    num_generations: int = 5
+    num_generations: Count = 5
     """Generations after the fit to real data."""
-    num_components: int = 16
+    num_components: Annotated[int, Range(2, 4096)] = 16
     """Principal components."""
-    num_gaussians: int = 5
+    num_gaussians: Count = 5
     """Components of the mixture model."""
-    num_scored: int = 1000
+    num_scored: Annotated[int, Range(2, 10**6)] = 1000
     """Samples of each model that are scored."""
-    num_seeds: int = 4
-    """Independent divisions among silos and simulations."""
-    num_support: int = 50
+    num_seeds: NumSeeds = 4
+    """Seeds, each with training and held-out images, features, silos and simulation of its own."""
+    num_support: Count = 50
     """Support points S of the schemes' references."""
-    num_rounds: int = 5
-    """Rounds of the schemes; federated Sinkhorn takes four times as many of its own."""
+    num_rounds: Count = 5
+    """Rounds of the schemes."""
 
 
 PRESETS = {
@@ -92,7 +92,7 @@ PRESETS = {
 
 
 def deal_all(config: Config, images: Images, labels: np.ndarray, classes: tuple[int, ...]) -> Measure:
-    """Divide the images by each number of classes, [seed, C, K, m, d]."""
+    """Divide each seed's images by each number of classes, [seed, C, K, m, d]."""
     splits = [partial(exdir_split, classes_per_silo=c, alpha=config.alpha, min_size=MIN_SIZE) for c in classes]
     return deal(config, splits, images, labels)
 
@@ -134,24 +134,18 @@ def compare(
             "budget": Axis(budgets, sizes_at(config, name, budgets)),
         }
         record = partial(record_distance, config)
-        found = simulate(config, runner, f"{label}, {name}", images, config.generator, name, record, axes)
+        found = simulate(config, runner, f"{label}, {name}", config.generator, name, record, axes)
         runs[name] = found.isel(generation=-1, drop=True)
     return along("verifier", runs).rename(division="classes")
 
 
 def run(config: Config, runner: Runner) -> Output:
     """Turn every dial."""
-    check_images(config, (), [config.generator])
-    check_names("dials", config.dials, DIALS)
-    for budget in config.budgets:
-        check_budget(budget)
-    check_range("alpha", config.alpha, low=1e-3)
-    check_range("classes", min(config.classes), low=1)
-    check_range("budgets", len(config.budgets), low=1)
     varied, prepared = list(settings(config)), []
     runner.expect(len(varied) * (3 + len(config.verifiers)))
     for setting, classes, budgets in varied:
         images, labels, _ = problem(setting, runner)
+        check_range("classes", max(classes), high=int(labels.max()) + 1)
         prepared.append((setting, images, deal_all(setting, images, labels, classes), classes, budgets))
     compared = {}
     for setting, *given in prepared:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,15 @@ from jaxcollapse.experiments.support.image_silos import (
     ImageComparison,
     Images,
     Space,
-    check_images,
     deal,
+    over_seeds,
     problem,
+    seed_by_seed,
     simulate,
     starts,
     warnings,
 )
+from jaxcollapse.experiments.support.ranges import Count, NumSilos, Range
 from jaxcollapse.experiments.support.runner import Output, Runner
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.metrics import METRICS, POINT_METRICS, frechet
@@ -54,16 +56,16 @@ class Config(ImageComparison):
     """Generators."""
     verifiers: Verifiers = (
         "random", "k_means", "center_matching", "covariance_matching", "single_silo", "scheme_i", "scheme_ii",
-        "per_silo", "federated_sinkhorn", "logistic_ratio", "tilt", "private_tilt",
+        "per_silo", "federated_sinkhorn", "logistic_ratio", "recoloured", "tilt", "private_tilt",
         "pooled", "unbiased_silo", "reversed_silo", "keep_all",
     )  # fmt: skip
     """Ways to select, and controls."""
-    num_verifying_silos: int = 1
+    num_verifying_silos: NumSilos = 1
     """Silos that verify in turn, where one silo does."""
-    num_scored: int = 1000
+    num_scored: Annotated[int, Range(2, 10**6)] = 1000
     """Samples of each model that are scored."""
-    num_shown: int = 10
-    """Samples of each model that are kept for the grid, of the first seed."""
+    num_shown: Count = 10
+    """Samples of each model that are kept for the grid, and real images, of the first seed."""
 
 
 PRESETS = {
@@ -113,12 +115,11 @@ def record_scores(config: Config, images: Images, space: Space, silos: Measure, 
 
 def run(config: Config, runner: Runner) -> Output:
     """Run every verifier with every generator on every split."""
-    check_images(config, config.splits, config.generators)
-    check_range("num_verifying_silos", config.num_verifying_silos, low=1, high=config.num_silos)
-    check_range("num_shown", config.num_shown, low=1, high=config.num_scored)
+    check_range("num_verifying_silos", config.num_verifying_silos, high=config.num_silos)
+    check_range("num_shown", config.num_shown, high=min(config.num_scored, config.num_train))
     runner.expect(2 + len(config.splits) * len(config.generators) * (1 + len(config.verifiers)))
-    images, labels, labeller_accuracy = problem(config, runner)
-    runner.warnings += warnings(labeller_accuracy)
+    images, labels, accuracies = problem(config, runner)
+    runner.warnings += warnings(accuracies)
     splits = {}
     for split in config.splits:
         silos, generators = deal(config, [SPLITS[split]], images, labels), {}
@@ -127,20 +128,21 @@ def run(config: Config, runner: Runner) -> Output:
             for name in config.verifiers:
                 in_turn = np.arange(1 if VERIFIERS[name].everyone else config.num_verifying_silos)
                 found = simulate(
-                    config, runner, f"{split}, {generator}, {name}", images, generator, name,
+                    config, runner, f"{split}, {generator}, {name}", generator, name,
                     partial(record_scores, config), {"seed": start, "silo": in_turn}, dims=DIMS,
                 )  # fmt: skip
                 runs[name] = found.assign(shown=grid(found.shown.isel(seed=0, silo=0, drop=True)))
             generators[generator] = along("verifier", runs)
         splits[split] = along("generator", generators)
-    arrays = along("split", splits)
+    shown = xr.DataArray(images.train.points[0, : config.num_shown], dims=DIMS["shown"])
+    arrays = along("split", splits).assign(real_images=grid(shown))
     compared = summarise(arrays.isel(generation=-1, drop=True))
     # The best that a generator can be: real training images, scored as if they were generated.
-    key, some = seeds(1, config.seed).values[0], slice(config.num_scored)
-    real = runner.once("real images", scores, images, key, images.train.points[some], images.train_features[some])
-    summary = {
-        "labeller_accuracy": labeller_accuracy,
-        "real_images": real,
+    keys, some = seeds(config.num_seeds, config.seed).values, np.s_[:, : config.num_scored]
+    real = runner.once(
+        "real images", seed_by_seed(scores), images, keys, images.train.points[some], images.train_features[some]
+    )
+    summary = over_seeds(accuracies, real) | {
         "last_frechet": compared.sel(score="frechet", drop=True).to_dataframe().reset_index().to_dict("records"),
     }
     return Output(arrays.merge(compared), summary)
@@ -160,7 +162,8 @@ def summarise(last: xr.Dataset) -> xr.Dataset:
     each = {name: scored.sel(verifier=name, drop=True) for name in last.verifier.to_numpy()}
     first = {name: found.isel(silo=0, drop=True) for name, found in each.items()}
     whichever = {f"{name}, any": each[name].mean("silo") for name in several.to_numpy()}
-    runs = along("selection", first | whichever).to_dataarray("score")
+    # Warnings are of the runs: as attributes of an array, netCDF could not hold them.
+    runs = along("selection", first | whichever).drop_attrs().to_dataarray("score")
     differences = runs - runs.reindex(selection=["random"]).isel(selection=0, drop=True)
 
     def interval(values: xr.DataArray, prefix: str = "") -> dict[str, xr.DataArray]:

@@ -6,16 +6,17 @@ mode, and a quarter of the pool is two modes of eight. Exact potentials lose as 
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 import xarray as xr
 
 from jaxcollapse.base import Measure, Run
-from jaxcollapse.checks import check_names, check_range
+from jaxcollapse.checks import check_range
 from jaxcollapse.data.planar import NUM_SEGMENTS, PLANAR, sample_curve
-from jaxcollapse.experiments.support.comparison import Comparison, Verifiers, check_comparison, settings
+from jaxcollapse.experiments.support.comparison import Comparison, Verifiers, settings
+from jaxcollapse.experiments.support.ranges import Count, NumSeeds, Range, Share
 from jaxcollapse.experiments.support.runner import Output, Runner
 from jaxcollapse.generators import diffusion, gaussian_mixture, kernel_density
 from jaxcollapse.measures import pooled, uniform_measure
@@ -45,25 +46,25 @@ class Config(Comparison):
         "random", "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "logistic_ratio",
     )  # fmt: skip
     """Ways to select."""
-    num_kept: int = 400
+    num_kept: Annotated[int, Range(4 * NUM_SEGMENTS, 10**6)] = 400
     """Samples n kept in each generation."""
-    num_silos: int = 4
+    num_silos: Annotated[int, Range(1, NUM_SEGMENTS)] = 4
     """Silos K, of whole segments each."""
-    noise: float = 0.1
+    noise: Annotated[float, Range(0.0, 1e3)] = 0.1
     """Standard deviation of the real data about the shape, and bandwidth of the kernel density."""
-    num_gradients: int = 300
+    num_gradients: Count = 300
     """Gradients that the logistic fit asks of each silo in a generation."""
-    num_components: int = 16
+    num_components: Count = 16
     """Components of the mixture model."""
-    num_steps: int = 1500
+    num_steps: Count = 1500
     """Training steps of the diffusion model in each generation."""
-    num_shown: int = 200
+    num_shown: Count = 200
     """Samples of each model that are kept; the figure shows those of the first seed."""
-    num_counted: int = 2000
+    num_counted: Count = 2000
     """Samples of each model that are counted."""
-    threshold: float = 0.25
+    threshold: Share = 0.25
     """Share of its fair share at which a segment counts as covered."""
-    num_seeds: int = 3
+    num_seeds: NumSeeds = 3
     """Independent data and simulations."""
 
 
@@ -140,13 +141,7 @@ def simulate(config: Config, runner: Runner, dataset: str, generator_name: str, 
 
 def run(config: Config, runner: Runner) -> Output:
     """Run every verifier with every generator on every shape."""
-    check_comparison(config)
-    check_names("datasets", config.datasets, PLANAR)
-    check_names("generators", config.generators, GENERATORS)
-    check_range("num_silos", config.num_silos, low=1, high=NUM_SEGMENTS)
-    check_range("num_kept", config.num_kept, low=4 * NUM_SEGMENTS)
-    check_range("num_shown", config.num_shown, low=1, high=config.num_counted)
-    check_range("noise", config.noise, low=0)
+    check_range("num_shown", config.num_shown, high=config.num_counted)
     runner.expect(len(config.datasets) * len(config.generators) * len(config.verifiers))
 
     def of_generator(dataset, generator):
@@ -156,5 +151,7 @@ def run(config: Config, runner: Runner) -> Output:
         return along("generator", {generator: of_generator(dataset, generator) for generator in config.generators})
 
     arrays = along("dataset", {dataset: of_dataset(dataset) for dataset in config.datasets})
+    positions = (np.arange(400) + 0.5) / 400
+    arrays["curve"] = (("dataset", "position", "axis"), np.stack([PLANAR[name](positions) for name in config.datasets]))
     last = arrays[list(RECORDED)].isel(generation=-1, drop=True).mean("seed")
     return Output(arrays, {"last_generation": last.to_dataframe().reset_index().to_dict("records")})

@@ -1,6 +1,6 @@
 """What a user gives, made into members: names, arrays, lists and numbers, each checked by its own name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,9 +9,9 @@ from jaxtyping import Array, Key
 
 from jaxcollapse import selectors
 from jaxcollapse.base import Data, Generator, Measure, Memory, Moments, Record, Select, Sizes, Workflow
-from jaxcollapse.checks import check_array, check_finite, check_measure, check_names, check_range
+from jaxcollapse.checks import check_array, check_count, check_finite, check_measure, check_names, check_range, shown
 from jaxcollapse.generators import GENERATORS
-from jaxcollapse.measures import as_measure, require_points
+from jaxcollapse.measures import as_measure, dim_of, require_one_dim, require_points
 from jaxcollapse.metrics import METRICS, POINT_METRICS
 from jaxcollapse.record import record_model, record_samples
 from jaxcollapse.sizes import sizes
@@ -93,6 +93,8 @@ def start_of(generator: Generator, given: Any) -> tuple[Measure | None, Any]:
         data = measure_of("start", given)
         check_range("number of points in start", len(data.weights), low=2)
         return data, None
+    if generator.takes_moments:
+        raise ValueError(f"start = {shown(given)}: must be data, an array [n, d], or Moments")
     return None, given
 
 
@@ -107,17 +109,8 @@ def truth_of(given: Any, start: Any) -> Data:
     if given is None:
         return start
     truth = given if isinstance(given, Moments) else measure_of("truth", given)
-    dims = [dim_of(data) for data in (truth, start)]
-    if None not in dims and dims[0] != dims[1]:
-        raise ValueError(f"truth: has {dims[0]} dimensions, and start has {dims[1]}")
+    require_one_dim(truth=truth, start=start)
     return truth
-
-
-def dim_of(data: Any) -> int | None:
-    """Count the dimensions of data; of other parameters they are not known."""
-    if isinstance(data, Measure):
-        return data.points.shape[-1]
-    return data.mean.shape[-1] if isinstance(data, Moments) else None
 
 
 def measure_of(name: str, given: Any) -> Measure:
@@ -128,6 +121,8 @@ def measure_of(name: str, given: Any) -> Measure:
     """
     if isinstance(given, str):
         raise ValueError(f"{name} = {given!r}: must be an array [n, d]")
+    if not isinstance(given, Measure):
+        check_array(name, given)
     points = given.points if isinstance(given, Measure) else np.asarray(given)
     if np.ndim(points) != 2:
         raise ValueError(f"{name}: points of shape {np.shape(points)} must be [n, d]")
@@ -151,17 +146,31 @@ def grid_of(num_kept: Any, budget: Any, **rest: Any) -> tuple[Sizes, dict[str, A
     return sizes(axes["num_kept"].labels[:, None], axes["budget"].labels, **rest), axes
 
 
-def recorder_of(generator: Generator, names: Sequence[str] | str, num_scored: int) -> Callable[[Data], Record]:
+def metrics_of(given: Sequence[str] | str, known: Iterable[str] = METRICS | POINT_METRICS) -> list[str]:
+    """Take names of metrics, or one.
+
+    Raises:
+        ValueError: if there is none, or one is not known.
+    """
+    if not isinstance(given, Iterable) or not given:
+        raise ValueError(f"metrics = {given!r}: must be a name, or a list of them")
+    names = [given] if isinstance(given, str) else list(given)
+    check_names("metric", names, known)
+    return names
+
+
+def recorder_of(generator: Generator, given: Sequence[str] | str, num_scored: int) -> Callable[[Data], Record]:
     """Make the function of a truth to what is recorded: metrics of the model where its moments suffice, or of samples.
 
     Raises:
-        ValueError: if a metric is not known.
+        ValueError: if a metric is not known, or too few samples are scored.
     """
-    names = [names] if isinstance(names, str) else names
-    check_names("metric", names, METRICS | POINT_METRICS)
+    names = metrics_of(given)
     metrics = {name: (METRICS | POINT_METRICS)[name] for name in names}
     if generator.takes_moments and not set(names) & set(POINT_METRICS):
         return lambda truth: record_model(metrics, truth)
+
+    check_count("num_scored", num_scored, low=2)
 
     def recorder(truth: Data) -> Record:
         require_points("metrics of samples", truth=truth)

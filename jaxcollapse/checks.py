@@ -5,6 +5,7 @@ Each check names the argument, what was given and what is allowed.
 
 import difflib
 import math
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,18 +17,29 @@ import psutil
 
 from jaxcollapse.base import Measure
 
+MOST = 2**31 - 1  # what indices on a device hold
+Number = int | float | np.number | np.ndarray | jax.Array
+
+
+def shown(value: Any) -> str:
+    """Write a value in one short line."""
+    return textwrap.shorten(repr(value), 80)
+
 
 def check_range(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
-    """Require low <= value <= high.
+    """Require low <= value <= high, and of integers that a device holds them.
 
     Raises:
         ValueError: if the value is outside, or not a number.
     """
-    if not isinstance(value, int | float | np.number | np.ndarray | jax.Array):
-        raise ValueError(f"{name} = {value!r}: must be a number")
+    if not isinstance(value, Number) or np.ndim(value):
+        raise ValueError(f"{name} = {shown(value)}: must be a number")
+    if isinstance(value, int) and value > MOST and math.isinf(high):
+        high = MOST
     if not low <= value <= high:
-        allowed = f"at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
-        raise ValueError(f"{name} = {value!r}: must be {allowed}")
+        ends = [str(end) if isinstance(end, int) else f"{end:g}" for end in (low, high)]
+        between = f"at most {ends[1]}" if math.isinf(low) else f"in [{ends[0]}, {ends[1]}]"
+        raise ValueError(f"{name} = {value!r}: must be {f'at least {ends[0]}' if math.isinf(high) else between}")
 
 
 def check_numbers(low: float, high: float, **values: Any) -> None:
@@ -42,26 +54,44 @@ def check_numbers(low: float, high: float, **values: Any) -> None:
 
 
 def check_array(name: str, value: Any) -> None:
-    """Require a number or an array of numbers.
+    """Require a real number or an array of them.
 
     Raises:
         ValueError: if it is text, a function or anything else.
     """
-    dtype = value.dtype if isinstance(value, jax.Array) else np.asarray(value).dtype
-    if not jnp.issubdtype(dtype, jnp.number):
-        raise ValueError(f"{name} = {value!r}: must be a number, or an array of them")
+    if type(value) in (int, float):  # integers of any length
+        return
+    try:
+        dtype = value.dtype if isinstance(value, jax.Array) else np.asarray(value).dtype
+    except ValueError:  # lists of different lengths
+        dtype = np.dtype(object)
+    if not jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(f"{name} = {shown(value)}: must be a number, or an array of them")
 
 
-def check_count(name: str, value: Any, low: int = 0) -> None:
-    """Require a whole number, at least low.
+def check_count(name: str, value: Any, low: int = 0, high: int = MOST) -> int:
+    """Require a whole number, from low to high, and hand it over as an integer.
 
     Raises:
         ValueError: if it is none.
     """
     check_array(name, value)
     if np.ndim(value) or value % 1:
-        raise ValueError(f"{name} = {value!r}: must be a whole number")
-    check_range(name, value, low=low)
+        raise ValueError(f"{name} = {shown(value)}: must be a whole number")
+    if value < low:
+        check_range(name, value, low=low)
+    check_range(name, value, high=high)
+    return int(value)
+
+
+def check_recursion(num_samples: Any, num_generations: Any) -> None:
+    """Require numbers of samples and generations of which theory can speak.
+
+    Raises:
+        ValueError: at the first that is not so.
+    """
+    check_count("num_samples", num_samples, low=1)
+    check_count("num_generations", num_generations, high=10**7)
 
 
 def check_budget(budget: float) -> None:
@@ -70,17 +100,18 @@ def check_budget(budget: float) -> None:
     Raises:
         ValueError: if it is outside.
     """
-    if not 0 < budget <= 1:
-        raise ValueError(f"budget = {budget!r}: must be in (0, 1], the share of candidates kept")
+    if not (isinstance(budget, Number) and np.ndim(budget) == 0 and 0 < budget <= 1):
+        raise ValueError(f"budget = {shown(budget)}: must be in (0, 1], the share of candidates kept")
 
 
 def check_finite(name: str, values: Any) -> None:
     """Require finite numbers throughout.
 
     Raises:
-        ValueError: if any is NaN or infinite.
+        ValueError: if any is NaN or infinite, or no number.
     """
-    bad = np.argwhere(~np.isfinite(np.asarray(values)))
+    check_array(name, values)
+    bad = np.argwhere(~np.isfinite(np.asarray(values, None if np.ndim(values) else float)))
     if bad.size:
         first = tuple(int(i) for i in bad[0])
         raise ValueError(f"{name}: {len(bad)} values are not finite, the first at index {first}")
@@ -103,7 +134,7 @@ def check_covariance(name: str, covariance: Any) -> None:
         raise ValueError(f"{name}: smallest eigenvalue {smallest:.3g} must be positive")
 
 
-def check_names(kind: str, names: Iterable[str], known: Mapping[str, Any] | Iterable[str]) -> None:
+def check_names(kind: str, names: Iterable[Any], known: Mapping[str, Any] | Iterable[str]) -> None:
     """Require known names, and suggest the nearest to an unknown one.
 
     Raises:
@@ -112,7 +143,7 @@ def check_names(kind: str, names: Iterable[str], known: Mapping[str, Any] | Iter
     known = sorted(known)
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{kind} {name!r} is not known: choose from {', '.join(known)}{hint}")
 
@@ -162,8 +193,9 @@ def check_transport(source: Measure, target: Measure, epsilon: Any) -> None:
         raise ValueError(f"target.points: shape {target.points.shape} must end in {dim}, as that of source.points")
     check_measure("source", source)
     check_measure("target", target)
-    if is_known(epsilon) and not np.asarray(epsilon) > 0:
-        raise ValueError(f"epsilon = {float(epsilon)!r}: must be positive")
+    scalar = isinstance(epsilon, Number) and np.ndim(epsilon) == 0
+    if is_known(epsilon) and not (scalar and np.asarray(epsilon) > 0):
+        raise ValueError(f"epsilon = {float(epsilon) if scalar else shown(epsilon)}: must be positive")
     n, m = source.weights.shape[-1], target.weights.shape[-1]
     per_pair, memory = 2 * source.points.dtype.itemsize, _device_memory()  # the costs and the plan
     if n * m * per_pair > memory:
@@ -171,6 +203,20 @@ def check_transport(source: Measure, target: Measure, epsilon: Any) -> None:
             f"source has {n} points and target {m}: the plan between them needs {n * m * per_pair / 2**30:.1f} GiB of "
             f"{memory / 2**30:.1f}; for this source at most {memory // (n * per_pair)} points fit"
         )
+
+
+def check_memory(program: jax.stages.Lowered | jax.stages.Compiled) -> None:
+    """Require memory for what a program takes and returns and, once it is compiled, for what it holds meanwhile.
+
+    Raises:
+        ValueError: if the device has less.
+    """
+    shapes = jax.tree.leaves((program.args_info, program.out_info))
+    needed, memory = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in shapes), _device_memory()
+    if isinstance(program, jax.stages.Compiled) and (planned := program.memory_analysis()):
+        needed += planned.temp_size_in_bytes
+    if needed > memory:
+        raise ValueError(f"{needed / 2**30:.1f} GiB of memory are needed of {memory / 2**30:.1f}: lower the sizes")
 
 
 def _device_memory() -> int:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import io
 import pkgutil
 import platform
 import re
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
         return stop.code if isinstance(stop.code, int) else 2 * (stop.code is not None)
     except (ValueError, OSError, MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:
         display.close()
-        display.say(f"{display.name or 'jaxcollapse'}: {error}")
+        display.say(f"{display.name or 'jaxcollapse'}: {(str(error).splitlines() or [type(error).__name__])[0]}")
         display.tick()
         return 2
 
@@ -95,7 +96,8 @@ def _answer(arguments: list[str], out: Lasting, display: Display) -> int:
     if arguments == ["--version"]:
         out.write(f"jaxcollapse {__version__}\n")
         return 0
-    request = parse(arguments)
+    with _refused_in_one_line():
+        request = parse(arguments)
     if isinstance(request, List):
         for title, members in (("experiments", EXPERIMENTS), ("studies", STUDIES), ("figures", FIGURES)):
             out.write(f"{title}:\n")
@@ -124,6 +126,24 @@ def _answer(arguments: list[str], out: Lasting, display: Display) -> int:
                     display.say(f"{name}: {path}")
 
     return attend(work, display)
+
+
+@contextlib.contextmanager
+def _refused_in_one_line() -> Iterator[None]:
+    """Take what tyro says of bad input out of its boxes.
+
+    Raises:
+        ValueError: if it says anything.
+    """
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as boxes:
+            yield
+    except SystemExit as stop:
+        if stop.code:
+            lines = [line.strip(" |+│╭╮╰╯") for line in boxes.getvalue().splitlines()[1:]]  # the first is the title
+            parts = [" ".join(part.split()).rstrip(".") for part in re.split("[─-]{3,}", " ".join(lines))]
+            raise ValueError("; ".join(filter(None, parts))) from stop
+        raise
 
 
 def _draw(request: Figure) -> Iterator[Path]:

@@ -6,18 +6,22 @@ K arrays of indices, sorted, disjoint, together covering the data; `stack_silos`
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import DTypeLike
+from scipy.special import betainc
 
 from jaxcollapse.base import Measure
-from jaxcollapse.checks import check_finite, check_measure, check_names, check_range
-from jaxcollapse.measures import as_measure, stack_padded, uniform_measure
+from jaxcollapse.checks import check_array, check_count, check_finite, check_measure, check_names, check_range, shown
+from jaxcollapse.measures import as_measure, stack_padded
 
 Silos = tuple[Int[np.ndarray, " m"], ...]
 
 MAX_CLASS_DRAWS = 100_000
 MAX_SHARE_DRAWS = 10_000
+MAX_NUMBERS = 10**7
+"""Of random numbers in all, about a second's; three draws are made in any case."""
 
 
 def iid_split(seed: int, num_samples: int, num_silos: int) -> Silos:
@@ -31,10 +35,9 @@ def iid_split(seed: int, num_samples: int, num_silos: int) -> Silos:
     Raises:
         ValueError: if a number is out of range.
     """
-    check_range("seed", seed, low=0)
-    check_range("num_samples", num_samples, low=1)
-    check_range("num_silos", num_silos, low=1, high=num_samples)
-    return _group(np.random.default_rng(seed).permutation(num_samples) % num_silos, num_silos)
+    num_samples = check_count("num_samples", num_samples, low=1)
+    rng, num_silos = _generator(seed), check_count("num_silos", num_silos, low=1, high=num_samples)
+    return _group(rng.permutation(num_samples) % num_silos, num_silos)
 
 
 def class_split(labels: Int[np.ndarray, " n"], num_silos: int) -> Silos:
@@ -48,7 +51,7 @@ def class_split(labels: Int[np.ndarray, " n"], num_silos: int) -> Silos:
         ValueError: if the labels are no vector, or there are more silos than classes.
     """
     class_of, num_classes = _classes(labels)
-    check_range("num_silos", num_silos, low=1, high=num_classes)
+    num_silos = check_count("num_silos", num_silos, low=1, high=num_classes)
     return _group(class_of % num_silos, num_silos)
 
 
@@ -69,11 +72,10 @@ def dirichlet_split(
 
     Raises:
         ValueError: if a number is out of range, the data are too few, or `MAX_SHARE_DRAWS` draws of the
-            shares all leave a silo too small.
+            shares, or as many as have `MAX_NUMBERS` in all, leave a silo too small.
     """
     class_of, num_classes = _classes(labels)
-    _check_split(seed, len(class_of), num_silos, alpha, min_size)
-    rng = np.random.default_rng(seed)
+    rng, num_silos = _generator(seed), _check_silos(len(class_of), num_silos, alpha, min_size)
     return _cut(rng, class_of, np.ones((num_classes, num_silos), bool), alpha, min_size)
 
 
@@ -102,13 +104,12 @@ def exdir_split(
 
     Raises:
         ValueError: if a number is out of range, the data are too few, C K < L, `MAX_CLASS_DRAWS` draws of
-            the classes all leave a class with too few silos, or `MAX_SHARE_DRAWS` draws of the shares all
-            leave a silo too small.
+            the classes all leave a class with too few silos, or would almost surely, or `MAX_SHARE_DRAWS` draws of
+            the shares all leave a silo too small. Large problems have fewer draws, of `MAX_NUMBERS` in all.
     """
     class_of, num_classes = _classes(labels)
-    _check_split(seed, len(class_of), num_silos, alpha, min_size)
-    check_range("classes_per_silo", classes_per_silo, low=1, high=num_classes)
-    rng = np.random.default_rng(seed)
+    rng, num_silos = _generator(seed), _check_silos(len(class_of), num_silos, alpha, min_size)
+    classes_per_silo = check_count("classes_per_silo", classes_per_silo, low=1, high=num_classes)
     members = _draw_members(rng, num_classes, num_silos, classes_per_silo)
     return _cut(rng, class_of, members, alpha, min_size)
 
@@ -124,12 +125,16 @@ def stack_silos(points: Float[np.ndarray, "n d"], silos: Silos, dtype: DTypeLike
     Raises:
         ValueError: if the points are no matrix or not finite, or a silo is empty.
     """
+    check_array("points", points)
     points = np.asarray(points, dtype)
-    if points.ndim != 2:
-        raise ValueError(f"points: shape {points.shape} must be [n, d]")
+    if points.ndim != 2 or 0 in points.shape:
+        raise ValueError(f"points: shape {points.shape} must be [n, d], with n and d at least 1")
     check_finite("points", points)
     check_range("size of the smallest silo", min(map(len, silos), default=0), low=1)
-    return stack_padded([uniform_measure(points[index]) for index in silos])
+    lengths = np.array([len(index) for index in silos])
+    size = lengths.max()
+    index = np.stack([np.pad(index, (0, size - len(index)), constant_values=index[0]) for index in silos])
+    return Measure(jnp.asarray(points[index]), jnp.asarray(np.arange(size) < lengths[:, None], dtype))
 
 
 def split(points: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], how: str, **settings: Any) -> Measure:
@@ -142,12 +147,17 @@ def split(points: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], how: 
         settings: arguments of the rule, such as num_silos and seed.
 
     Raises:
-        ValueError: as the rule and `stack_silos`.
+        ValueError: as the rule and `stack_silos`, or if points and labels are not equally many.
+        TypeError: if the rule has no such argument.
 
     Example:
         >>> silos = split(points, labels, "exdir", num_silos=10)
     """
     check_names("split", [how], SPLITS)
+    check_array("points", points)
+    num_points, num_labels = (np.shape(given)[:1] for given in (points, _classes(labels)[0]))
+    if num_points != num_labels:
+        raise ValueError(f"labels: {num_labels[0]} are given for points of shape {np.shape(points)}")
     return stack_silos(points, SPLITS[how](labels, **settings))
 
 
@@ -182,23 +192,38 @@ def as_silos(silos: Any) -> Measure:
 
 
 def _classes(labels: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], int]:
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.size == 0:
-        raise ValueError(f"labels: shape {labels.shape} must be [n], with n at least 1")
-    classes, class_of = np.unique(labels, return_inverse=True)
+    try:
+        classes, class_of = np.unique(labels, return_inverse=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"labels = {shown(labels)}: must be numbers or texts, [n]") from error
+    if np.ndim(labels) != 1 or class_of.size == 0:
+        raise ValueError(f"labels: shape {np.shape(labels)} must be [n], with n at least 1")
     return class_of, len(classes)
 
 
-def _check_split(seed: int, num_samples: int, num_silos: int, alpha: float, min_size: int) -> None:
-    check_range("seed", seed, low=0)
-    check_range("num_silos", num_silos, low=1, high=num_samples)
-    name = f"min_size of {num_silos} silos among {num_samples} samples"
-    check_range(name, min_size, low=1, high=num_samples // num_silos)
+def _generator(seed: int) -> np.random.Generator:
+    return np.random.default_rng(check_count("seed", seed, high=2**64 - 1))
+
+
+def _check_silos(num_samples: int, num_silos: int, alpha: float, min_size: int) -> int:
+    num_silos = check_count("num_silos", num_silos, low=1, high=num_samples)
+    min_size = check_count("min_size", min_size, low=1)
+    if num_silos * min_size > num_samples:
+        raise ValueError(
+            f"num_silos = {num_silos} of at least min_size = {min_size} among {num_samples} samples: impossible; "
+            "lower num_silos or min_size"
+        )
     check_range("alpha", alpha, low=1e-6, high=1e6)
+    return num_silos
 
 
 def _group(silo_of: Int[np.ndarray, " n"], num_silos: int) -> Silos:
-    return tuple(np.flatnonzero(silo_of == k) for k in range(num_silos))
+    order, sizes = np.argsort(silo_of, kind="stable"), np.bincount(silo_of, minlength=num_silos)
+    return tuple(np.split(order, np.cumsum(sizes)[:-1]))
+
+
+def _num_draws(most: int, num_classes: int, num_silos: int) -> int:
+    return min(most, max(3, MAX_NUMBERS // (num_classes * num_silos)))
 
 
 def _draw_members(
@@ -211,11 +236,16 @@ def _draw_members(
     )
     if classes_per_silo * num_silos < num_classes:
         raise ValueError(f"{asked}: impossible; raise num_silos or classes_per_silo")
-    for _ in range(MAX_CLASS_DRAWS):
+    # Numbers of silos are binomial, and negatively associated over classes: a draw succeeds at most this often.
+    chance = betainc(least, num_silos - least + 1, classes_per_silo / num_classes) ** num_classes
+    num_draws = _num_draws(MAX_CLASS_DRAWS, num_classes, num_silos)
+    if chance * num_draws < 1e-9:
+        raise ValueError(f"{asked}: a draw succeeds with probability {chance:.0e}; raise num_silos or classes_per_silo")
+    for _ in range(num_draws):
         members = rng.random((num_classes, num_silos)).argsort(axis=0) < classes_per_silo
         if members.sum(axis=1).min() >= least:
             return members
-    raise ValueError(f"{asked}: not met in {MAX_CLASS_DRAWS} draws; raise num_silos or classes_per_silo")
+    raise ValueError(f"{asked}: not met in {num_draws} draws; raise num_silos or classes_per_silo")
 
 
 def _draw_shares(
@@ -240,7 +270,8 @@ def _draw_counts(
     alpha: float,
     min_size: int,
 ) -> Int[np.ndarray, "classes silos"]:
-    for _ in range(MAX_SHARE_DRAWS):
+    num_draws = _num_draws(MAX_SHARE_DRAWS, *members.shape)
+    for _ in range(num_draws):
         shares = _draw_shares(rng, members, alpha)
         # Rounding down would lose the last sample of a class, where shares add up to just below one.
         cuts = np.rint(np.cumsum(shares, axis=1) * class_sizes[:, None]).astype(int)
@@ -249,7 +280,7 @@ def _draw_counts(
             return counts
     raise ValueError(
         f"num_silos = {members.shape[1]} of at least min_size = {min_size} "
-        f"among {class_sizes.sum()} samples, alpha = {alpha:g}: not met in {MAX_SHARE_DRAWS} draws; "
+        f"among {class_sizes.sum()} samples, alpha = {alpha:g}: not met in {num_draws} draws; "
         "raise alpha, lower min_size or num_silos, or try another seed"
     )
 

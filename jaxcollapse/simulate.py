@@ -1,6 +1,7 @@
 """One call that simulates, and one that predicts. Here alone names stand for members."""
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from jaxcollapse.arguments import (
     MakeWorkflow,
     generator_of,
     grid_of,
+    metrics_of,
     recorder_of,
     select_of,
     start_of,
@@ -22,13 +24,13 @@ from jaxcollapse.arguments import (
     workflow_of,
 )
 from jaxcollapse.base import Generator, Moments, Run, Select
-from jaxcollapse.checks import check_names
+from jaxcollapse.checks import check_covariance, check_names
 from jaxcollapse.measures import as_moments
 from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import METRICS
 from jaxcollapse.recursion import build_collapse, sample_and_select
 from jaxcollapse.scores.mahalanobis import distance_score
-from jaxcollapse.sweep import Progress, along, sweep
+from jaxcollapse.sweep import Progress, along, in_words, sweep
 from jaxcollapse.sweep import seeds as seeds_axis
 from jaxcollapse.theory.closed_forms import CLOSED_FORMS
 from jaxcollapse.theory.mean_field import fresh_moments, kept_moments, limit
@@ -95,11 +97,14 @@ def simulate(
         >>> runs.trace_ratio.mean("seed")
     """
     generator, make_workflow = generator_of(generator), workflow_of(workflow)
+    axis = seeds_axis(seeds, key)
     data, params = start_of(generator, start)
     if num_fresh and data is None:
         raise ValueError(f"num_fresh = {num_fresh}: fresh data are drawn from start, which must be data")
     if num_fresh and make_workflow in WORKFLOWS.values() and make_workflow is not fresh_mix:
         raise ValueError(f"num_fresh = {num_fresh}: of the workflows only fresh_mix takes fresh data")
+    if data is not None:
+        jax.eval_shape(lambda key: generator.init(key, data), axis.values[0])  # refuses what it cannot be fitted to
     truth = truth_of(truth, params if data is None else data)
     rest = {"num_generations": num_generations, "num_fresh": num_fresh, "temperature": temperature}
     grid, axes = grid_of(num_kept, budget, **rest)
@@ -118,12 +123,18 @@ def simulate(
     chosen = select_of(select, silos, jax.random.fold_in(jax.random.key(key), _FIRST))
     runs = sweep(
         build,
-        axes | {"seed": seeds_axis(seeds, key)},
+        axes | {"seed": axis},
         fixed={"select": chosen, "grid": grid, "data": data, "params": params, "truth": truth},
         prepare=prepare,
         checkpoint=checkpoint,
         progress=progress,
     )
+    messages = in_words(
+        {f"values of {name} that are not finite": ~np.isfinite(runs[name]) for name in metrics_of(metrics)}
+    )
+    for message in messages:
+        warnings.warn(message, stacklevel=2)
+    runs = runs.assign_attrs(warnings=runs.attrs["warnings"] + messages)
     return _drop_scalars(runs, num_kept=num_kept, budget=budget)
 
 
@@ -175,14 +186,15 @@ def predict(
         raise ValueError("predict knows no theory of this generator and workflow; THEORIES lists others")
     data, params = start_of(generator, start)
     known = METRICS if isinstance(select, selectors.top) else ("trace_ratio", "mean_error")
-    check_names("metric", metrics, known)
+    metrics = metrics_of(metrics, known)
     params = as_moments(data) if params is None else params
     compared = as_moments(truth_of(truth, params))
     with jax.enable_x64(True):  # noqa: FBT003
         params, compared = cast((params, compared), jnp.float64)
         if isinstance(select, selectors.random | selectors.keep_all):
-            found = _expected(name, params, num_kept, budget, num_generations, num_fresh)[list(metrics)]
+            found = _expected(name, params, num_kept, budget, num_generations, num_fresh)[metrics]
         elif isinstance(select, selectors.top) and isinstance(select.score, distance_score):
+            check_covariance("start: its covariance", params.covariance)
             target = cast(select.score.target, jnp.float64)
             grid, axes = grid_of(num_kept, budget, num_generations=num_generations, num_fresh=num_fresh)
             made = WORKFLOWS[limit(name)](moments_memory())

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcollapse.base import Sizes
-from jaxcollapse.checks import check_array, check_budget, check_count, check_range, is_known
+from jaxcollapse.checks import MOST, check_array, check_budget, check_count, check_range, is_known
 
 
 def sizes(
@@ -48,13 +48,16 @@ def sizes(
     numbers = {"num_kept": num_kept, "budget": budget, "num_fresh": num_fresh, "temperature": temperature}
     for name, value in numbers.items():
         check_array(name, value)
-        for number in np.ravel(value) if is_known(value) else ():
+        if np.size(value) == 0:
+            raise ValueError(f"{name} = {value!r}: must be a number, or an array of some")
+        for number in np.ravel(value).tolist() if is_known(value) else ():
             if name == "budget":
-                check_budget(number.item())
+                check_budget(number)
             elif name == "temperature":
-                check_range(name, number.item(), low=0)
+                check_range(name, number, low=0)
+                check_range(name, number, high=1e30)
             else:
-                check_count(name, number.item(), low=int(name == "num_kept"))
+                check_count(name, number, low=int(name == "num_kept"))
     check_count("num_generations", num_generations)
     shapes = {name: np.shape(value) for name, value in numbers.items()}
     try:
@@ -83,6 +86,7 @@ def _bound(name: str, value: Any, bound_name: str, bound: int | None) -> int:
             raise ValueError(f"{name} is traced: give {bound_name}, the static bound that sets shapes")
         return bound
     largest = int(np.max(value))
-    if bound is not None and largest > bound:
-        raise ValueError(f"{name}: {largest} are asked for, and {bound_name} = {bound} allows no more")
+    most = MOST if bound is None else bound
+    if largest > most:
+        raise ValueError(f"{name}: {largest} are asked for, and {bound_name} = {most} allows no more")
     return largest if bound is None else bound

@@ -50,7 +50,9 @@ def test_the_ends_of_ranges_are_allowed():
         (-1, {"low": 0}, "x = -1: must be at least 0"),
         (3, {"low": 0, "high": 2}, "x = 3: must be in [0, 2]"),
         (NAN, {"low": 0}, "x = nan: must be at least 0"),
-        (3.5, {"high": 2}, "x = 3.5: must be in [-inf, 2]"),
+        (3.5, {"high": 2}, "x = 3.5: must be at most 2"),
+        (10**7, {"low": 0, "high": 10**6}, "x = 10000000: must be in [0, 1000000]"),
+        (-1.5, {"low": 1e-6, "high": 0.5}, "x = -1.5: must be in [1e-06, 0.5]"),
     ],
 )
 def test_values_out_of_range_are_refused(value, limits, message):

@@ -185,10 +185,14 @@ def exdir(seed=0, labels=LABELS, num_silos=10, classes_per_silo=2, alpha=1.0, mi
         ({"seed": -1}, "seed = -1: must be at least 0"),
         ({"labels": LABELS[:, None]}, r"labels: shape \(2000, 1\) must be \[n\]"),
         ({"labels": []}, r"labels: shape \(0,\) must be \[n\]"),
-        ({"num_silos": 0}, r"num_silos = 0: must be in \[1, 2000\]"),
-        ({"num_silos": 2001}, r"num_silos = 2001: must be in \[1, 2000\]"),
-        ({"min_size": 0}, r"min_size .* = 0: must be in \[1, "),
-        ({"num_silos": 300}, r"min_size of 300 silos among 2000 samples = 10: must be in \[1, 6\]"),
+        ({"num_silos": 0}, "num_silos = 0: must be at least 1"),
+        ({"num_silos": 2001}, "num_silos = 2001: must be at most 2000"),
+        ({"num_silos": 2.5}, "num_silos = 2.5: must be a whole number"),
+        ({"seed": 2.5}, "seed = 2.5: must be a whole number"),
+        ({"labels": 3}, r"labels: shape \(\) must be \[n\]"),
+        ({"labels": [[1], [1, 2]]}, "labels = .*: must be numbers or texts"),
+        ({"min_size": 0}, "min_size = 0: must be at least 1"),
+        ({"num_silos": 300}, "num_silos = 300 of at least min_size = 10 among 2000 samples: impossible; lower"),
         ({"alpha": 0}, r"alpha = 0: must be in \[1e-06, 1e\+06\]"),
         ({"alpha": -0.1}, "alpha = -0.1: must be in"),
         ({"alpha": math.nan}, "alpha = nan: must be in"),
@@ -202,7 +206,7 @@ def test_bad_arguments_are_named(split, arguments, message):
 
 @pytest.mark.parametrize("classes_per_silo", [0, 11])
 def test_exdir_rejects_class_counts(classes_per_silo):
-    with pytest.raises(ValueError, match=rf"classes_per_silo = {classes_per_silo}: must be in \[1, 10\]"):
+    with pytest.raises(ValueError, match=rf"classes_per_silo = {classes_per_silo}: must be at (least 1|most 10)$"):
         exdir(classes_per_silo=classes_per_silo)
 
 
@@ -226,6 +230,19 @@ def test_share_draws_are_bounded(split, monkeypatch):
         split(num_silos=12, alpha=0.01, min_size=150)
 
 
+@pytest.mark.parametrize(
+    ("num_silos", "per_silo", "min_size", "message"),
+    [
+        (1000, 1, 1, "a draw succeeds with probability 8e-200"),
+        (5000, 1, 1, "not met in 3 draws"),
+        (1000, 10, 10, "not met in 10 draws"),
+    ],
+)
+def test_a_thousand_classes_have_few_draws(num_silos, per_silo, min_size, message):
+    with pytest.raises(ValueError, match=message):
+        silos.exdir_split(0, np.repeat(np.arange(1000), 50), num_silos, per_silo, 0.1, min_size)
+
+
 def test_full_retry_bounds_end_in_time():
     with pytest.raises(ValueError, match="not met in 10000 draws"):
         dirichlet(num_silos=100, alpha=0.01)
@@ -234,13 +251,17 @@ def test_full_retry_bounds_end_in_time():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: silos.class_split(LABELS, 11), r"num_silos = 11: must be in \[1, 10\]"),
-        (lambda: silos.class_split(LABELS, 0), r"num_silos = 0: must be in \[1, 10\]"),
+        (lambda: silos.class_split(LABELS, 11), "num_silos = 11: must be at most 10"),
+        (lambda: silos.class_split(LABELS, 0), "num_silos = 0: must be at least 1"),
         (lambda: silos.class_split(LABELS[None], 2), r"labels: shape \(1, 2000\)"),
-        (lambda: silos.iid_split(0, 5, 6), r"num_silos = 6: must be in \[1, 5\]"),
+        (lambda: silos.iid_split(0, 5, 6), "num_silos = 6: must be at most 5"),
         (lambda: silos.iid_split(0, 0, 1), "num_samples = 0: must be at least 1"),
         (lambda: silos.iid_split(-1, 5, 1), "seed = -1: must be at least 0"),
         (lambda: silos.stack_silos(np.ones(3), ([0],)), r"points: shape \(3,\) must be \[n, d\]"),
+        (lambda: silos.stack_silos([[1.0], [1.0, 2.0]], ([0],)), "points = .*: must be a number"),
+        (lambda: silos.stack_silos(np.ones((3, 0)), ([0],)), r"points: shape \(3, 0\) must be \[n, d\]"),
+        (lambda: silos.split(np.ones((3, 2)), [0, 1], "iid", num_silos=2), "labels: 2 are given for points of shape"),
+        (lambda: silos.split(np.ones((3, 2)), [0, 1, 1], None, num_silos=2), "split None is not known"),
         (lambda: silos.stack_silos([[np.nan]], ([0],)), r"points: 1 values are not finite"),
         (lambda: silos.stack_silos(np.ones((3, 1)), ([0], [])), "size of the smallest silo = 0: must be"),
         (lambda: silos.stack_silos(np.ones((3, 1)), ()), "size of the smallest silo = 0: must be"),

@@ -1,7 +1,9 @@
 """One call that simulates: what it returns, what theory says of it, and what it refuses before anything is compiled."""
 
+import collections
 import re
 
+import fuzz_doors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -175,7 +177,7 @@ def test_a_factory_where_its_product_is_meant_is_refused(made, message):
 
 def test_points_are_taken_where_measures_are_meant():
     x, pool = points(30).astype(np.float32), jc.as_measure(points(40))
-    run = jax.jit(lambda score: score(jax.random.key(0), pool))
+    run = jax.jit(lambda score: jc.base.counted(score(jax.random.key(0), pool)).value)
     for make in (mahalanobis, lambda data: jc.scores.calibrated_gradient(data, 1.0)):
         assert_array_equal(run(make(x)), run(make(jc.as_measure(x))))
     assert_array_equal(jc.as_moments(np.float32([[1, 2], [3, 6]])).mean, [2, 4])
@@ -236,6 +238,43 @@ def test_a_verifier_of_one_point_is_warned_of():
         jc.simulate("gaussian", top(jc.scores.mean(scores)), "replace", points(), budget=0.5, **SMALL)
 
 
+def test_metrics_of_a_model_that_is_not_finite_are_warned_of():
+    given = {"num_kept": 20, "num_generations": 4, "num_scored": 10, "metrics": ("frechet", "recall")}
+    with pytest.warns(UserWarning, match="values of frechet that are not finite"):
+        found = jc.simulate(kernel_density(60), "random", "accumulate", points(60), **given)
+    assert [message for message in found.attrs["warnings"] if message.startswith("1 values of")] == [
+        "1 values of frechet that are not finite, in 1 of 1 runs, first in generation 4",
+        "1 values of recall that are not finite, in 1 of 1 runs, first in generation 4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: mahalanobis(jc.as_measure(np.ones((5, 2)))), "reference: to rounding, coordinate 0 of 2 is constant"),
+        (lambda: mahalanobis(TARGET._replace(location=np.full(3, np.nan))), "reference.location: 3 values are not"),
+        (lambda: jc.as_measure([[1.0], [1.0, 2.0]]), "data = [[1.0], [1.0, 2.0]]: must be a number"),
+        (lambda: jc.as_measure(2**70), "data: shape () must be [n, d]"),
+        (lambda: jc.as_measure(np.zeros((0, 2))), "data: shape (0, 2) must be [n, d]"),
+        (
+            lambda: jc.METRICS["bures_w2"](None, jc.as_measure(points(9, 3)), TRUTH_2D),
+            "generated: has 3 dimensions, and truth has 2",
+        ),
+        (
+            lambda: jc.POINT_METRICS["recall"](None, jc.as_measure(points(9, 3)), jc.as_measure(points(9))),
+            "generated: has 3 dimensions, and truth has 2",
+        ),
+        (
+            lambda: jc.generators.laplace().init(None, jc.Measure(jnp.zeros((0, 2)), jnp.zeros(0))),
+            "data: points of shape (0, 2) must be [n, d]",
+        ),
+    ],
+)
+def test_data_of_no_shape_or_of_another_are_refused_by_name(made, message):
+    with refuses(message):
+        made()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -284,6 +323,12 @@ def test_a_verifier_of_one_point_is_warned_of():
             "truth: must be given where start is the parameters of a",
         ),
         ({"truth": points(9, 3)}, "truth: has 3 dimensions, and start has 2"),
+        ({"truth": np.zeros((9, 0))}, "data: shape (9, 0) must be [n, d], with n and d at least 1"),
+        ({"start": points() * 1j}, "start = array("),
+        ({"generator": kernel_density(12)}, "max_points = 12: must be at least 60, the points with mass in data"),
+        ({"seeds": 2**31}, "seeds = 2147483648: must be at most 1000000"),
+        ({"seeds": [[1], [1, 2]]}, "seeds = [[1], [1, 2]]: must be a number of them"),
+        ({"key": "3"}, "key = '3': must be a number"),
         ({"truth": TRUTH}, "truth: has 3 dimensions, and start has 2"),
         ({"truth": "held out"}, "truth = 'held out': must be an array [n, d]"),
         ({"select": "pooled", "silos": points()}, "silos: points of shape (60, 2) must be [K, m, d]"),
@@ -339,3 +384,22 @@ def test_a_traced_index_beyond_the_silos_is_counted():
     kept, count = jax.jit(jax.vmap(count))(jnp.array([3, 4]))
     assert_array_equal(kept, [10, 10])
     assert_array_equal(count, [0, 30])
+
+
+@pytest.mark.parametrize(
+    ("number", "doors"),
+    [
+        (40, ("simulate", "predict", "sizes")),
+        (80, ("split iid", "split class", "split exdir", "split dirichlet", "seeds", "gaussian_target", "as_measure")),
+    ],
+)
+def test_odd_arguments_are_refused_in_one_line_or_give_finite_numbers(number, doors):
+    """Some of what `python -m tests.fuzz_doors` tries."""
+    found = collections.defaultdict(list)
+    for door, given in fuzz_doors.cases(number, doors=doors):
+        result, said = fuzz_doors.outcome(door, given)
+        if not said.startswith("TypeCheckError"):  # of the checker of types, which only tests have
+            found[result].append((door, given, said))
+    assert found.pop("ok")
+    assert len(found.pop("refused")) > 20
+    assert not found

@@ -5,7 +5,11 @@ from jaxcollapse.experiments.siloed_images import Config, run
 
 __all__ = ["PRESETS", "Config", "run"]
 
-STUDIED = {"generators": ("gaussian_mixture", "diffusion"), "verifiers": ("random", "tilt", "balanced"), "seed": 1}
+STUDIED = {
+    "generators": ("gaussian_mixture", "diffusion"),
+    "verifiers": ("random", "recoloured", "tilt", "balanced"),
+    "seed": 1,
+}
 PRESETS = {
     "smoke": SIZES["smoke"] | STUDIED | {"num_steps": 20},
     "quick": SIZES["quick"] | STUDIED | {"num_steps": 300},

@@ -8,8 +8,8 @@ __all__ = ["PRESETS", "Config", "run"]
 STUDIED = {
     "generators": ("diffusion",),
     "verifiers": (
-        "random", "center_matching", "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "tilt", "pooled",
-        "unbiased_silo",
+        "random", "center_matching", "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "recoloured", "tilt",
+        "pooled", "unbiased_silo",
     ),
 }  # fmt: skip
 PRESETS = {

@@ -2,11 +2,10 @@
 
 import dataclasses
 import importlib
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +13,13 @@ import numpy as np
 import xarray as xr
 
 from jaxcollapse.base import Generator, Measure, Record, Run, Sizes
-from jaxcollapse.checks import check_names, check_range
+from jaxcollapse.checks import check_range
 from jaxcollapse.classifier import Classifier, accuracy, fit_classifier
 from jaxcollapse.data import DATASETS
-from jaxcollapse.data.features import PCA, cached_features, fit_pca, on_host, project, reconstruct
-from jaxcollapse.experiments.support.comparison import Comparison, check_comparison, settings
+from jaxcollapse.data.features import PCA, HostFunction, cached_features, fit_pca, on_host, project, reconstruct
+from jaxcollapse.data.images import LabelledImages
+from jaxcollapse.experiments.support.comparison import Comparison, settings
+from jaxcollapse.experiments.support.ranges import Count, NumSeeds, Range
 from jaxcollapse.experiments.support.runner import Runner
 from jaxcollapse.generators.diffusion import diffusion, residual, unet
 from jaxcollapse.generators.diffusion.architecture import common_spread
@@ -29,7 +30,7 @@ from jaxcollapse.recursion import build_collapse, sample_and_select
 from jaxcollapse.silos import Silos, dirichlet_split, exdir_split, iid_split, stack_silos
 from jaxcollapse.sizes import sizes
 from jaxcollapse.sweep import Axis, seeds
-from jaxcollapse.tree import closure, row, static
+from jaxcollapse.tree import closure, row, stack, static
 from jaxcollapse.verifiers import verifier
 from jaxcollapse.workflows import WORKFLOWS
 
@@ -40,8 +41,9 @@ SPLITS: dict[str, Split] = {
     "Dirichlet(0.1)": partial(dirichlet_split, alpha=0.1),
     "iid": lambda seed, labels, num_silos: iid_split(seed, len(labels), num_silos),
 }
+UNDIVIDED = ("digits", "folders", "npz")  # no division into training and test images is published
 LEAST_ACCURACY = 0.9
-_FIRST = 2**32 - 1  # beyond the generations that a key is folded with
+_FIRST, _LABELLER = 2**32 - 1, 2**32 - 2  # beyond the generations that a key is folded with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,52 +52,39 @@ class ImageComparison(Comparison):
 
     workflow: Literal[tuple(name for name in WORKFLOWS if name != "fresh_mix")] = "accumulate_subsample"
     """How kept data become the next training set."""
-    num_kept: int = 1000
+    num_kept: Count = 1000
     """Samples n kept in each generation."""
     dataset: Literal[tuple(DATASETS)] = "digits"
     """Images: digits, or one of the data sets that are read from a directory."""
     data: Path = Path("data")
     """Directory of the data set."""
-    num_train: int = 1000
+    verify: bool = True
+    """Whether files of published data must have their published checksums."""
+    num_train: Count = 1000
     """Real images in the silos."""
-    num_test: int = 2000
+    num_test: Annotated[int, Range(10, 10**6)] = 2000
     """Real images that nothing is fitted to, at most: what generated images are compared with."""
     features: str = "pca"
     """What verifiers see: pca, or MODULE:FUNCTION, from arrays of images [n, h w c] in [-1, 1] to features [n, f]."""
     feature_cache: str = ".cache/features"
     """Directory for features of real images that such a function computed."""
-    num_components: int = 32
+    num_components: Annotated[int, Range(2, 4096)] = 32
     """Principal components, in which gaussian_mixture and diffusion work."""
-    num_gaussians: int = 20
+    num_gaussians: Count = 20
     """Components of the mixture model."""
-    num_iterations: int = 20
+    num_iterations: Count = 20
     """Iterations of expectation maximisation in each of its fits."""
-    num_steps: int = 1000
+    num_steps: Count = 1000
     """Training steps of a diffusion model in each fit."""
-    num_gradients: int = 300
+    num_gradients: Count = 300
     """Gradients that the logistic fit asks of each silo in a generation."""
-    num_seeds: int = 6
-    """Independent divisions among silos and simulations."""
-
-
-def check_images(config: ImageComparison, splits: Sequence[str], generators: Sequence[str]) -> None:
-    """Check the configuration before anything runs.
-
-    Raises:
-        ValueError: at the first value that is not allowed.
-    """
-    check_comparison(config)
-    check_names("dataset", [config.dataset], DATASETS)
-    check_range("num_test", config.num_test, low=10)
-    check_names("split", splits, SPLITS)
-    check_names("generator", generators, SPACES)
-    check_names("workflow", [config.workflow], set(WORKFLOWS) - {"fresh_mix"})
-    check_range("num_components", config.num_components, low=2)
+    num_seeds: NumSeeds = 6
+    """Seeds, each with training and held-out images, features, labeller, silos and simulation of its own."""
 
 
 @closure
 class Images:
-    """What all verifiers share: real images, the features of them, and a classifier that was trained on them.
+    """What all verifiers of a seed share: real images, the features of them, and a classifier that was trained on them.
 
     Attributes:
         pca: of the training images.
@@ -178,43 +167,108 @@ def user_function(name: str) -> Callable[[np.ndarray], np.ndarray]:
     """Import MODULE:FUNCTION.
 
     Raises:
-        ValueError: if there is no such module or function.
+        ValueError: if there is no such module or function, and by the function, if it fails.
     """
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+        found = getattr(importlib.import_module(module), function)
+    except Exception as error:  # a module may raise anything
         raise ValueError(f"features = {name!r}: must be pca, or MODULE:FUNCTION ({error})") from error
 
+    def compute(images: np.ndarray) -> np.ndarray:
+        try:
+            return found(images)
+        except Exception as error:  # and so may a function
+            raise ValueError(f"features = {name!r}: {type(error).__name__}: {error}") from error
 
-def problem(config: ImageComparison, runner: Runner) -> tuple[Images, np.ndarray, float]:
-    """Divide real images into training and held-out ones, and fit features and labeller to the former."""
-    train, test = DATASETS[config.dataset](config.data, config.seed)
+    return compute
+
+
+def seed_by_seed(function: Callable) -> Callable:
+    """Apply a function to the arguments of each seed in turn, so that its result is that of the seed alone."""
+    return lambda *stacked: jax.lax.map(lambda arguments: function(*arguments), stacked)
+
+
+def host_seeds(config: ImageComparison) -> list[list[int]]:
+    """Derive the seeds of the division of images and of that among silos from a label and `config.seed` alone."""
+    return [np.random.SeedSequence([config.seed, s]).generate_state(2).tolist() for s in range(config.num_seeds)]
+
+
+def divide(config: ImageComparison, train: LabelledImages, test: LabelledImages) -> tuple[np.ndarray, np.ndarray]:
+    """Choose training images, [seed, n], and held-out ones, [seed, m], at random; where both are of one set, disjoint.
+
+    Returns:
+        Indices of either.
+    """
+
+    def choose(seed):
+        rng = np.random.default_rng(seed)
+        kept, rest = np.split(rng.permutation(len(train.labels)), [config.num_train])
+        return kept, (rest if test is train else rng.permutation(len(test.labels)))[: config.num_test]
+
+    kept, held_out = zip(*(choose(seed) for seed, _ in host_seeds(config)), strict=True)
+    return np.stack(kept), np.stack(held_out)
+
+
+def problem(config: ImageComparison, runner: Runner) -> tuple[Images, np.ndarray, np.ndarray]:
+    """Choose each seed's training and held-out images, and fit its features and labeller to the former.
+
+    Returns:
+        Images, stacked [seed]; classes of those in training, [seed, n]; accuracies of the labellers, [seed].
+
+    Raises:
+        ValueError: if num_train is out of range, or the features are not of one number.
+    """
+    function = None if config.features == "pca" else user_function(config.features)
+    train, test = DATASETS[config.dataset](config.data, config.seed, config.verify)
     check_range("num_train", config.num_train, low=config.num_components + 1, high=len(train.labels))
-    kept, rest = slice(config.num_train), slice(config.num_train, None)
-    points = np.concatenate([train.points[rest], test.points])[: config.num_test]
-    test_labels = np.concatenate([train.labels[rest], test.labels])[: config.num_test]
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1
-    labels, test_labels = (jax.nn.one_hot(found, num_classes) for found in (train.labels[kept], test_labels))
-    pca = fit_pca(train.points[kept], config.num_components)
-    real, held_out = uniform_measure(train.points[kept]), uniform_measure(points)
-    key = jax.random.key(config.seed)
-    classifier = runner.once(f"labeller of {config.num_train}", fit_classifier, key, real, labels)
-    pairs = {"train": real.points, "test": held_out.points}
-    if config.features == "pca":
+    if config.dataset in UNDIVIDED:
+        points, labels = (np.concatenate(both) for both in zip(train[:2], test[:2], strict=True))
+        train = test = LabelledImages(points, labels, train.shape)
+    kept, held_out = divide(config, train, test)
+    pixels = {"train": train.points[kept], "test": test.points[held_out]}
+    labels, test_labels = (jax.nn.one_hot(found, num_classes) for found in (train.labels[kept], test.labels[held_out]))
+    pca = stack([fit_pca(points, config.num_components) for points in pixels["train"]])
+    if function is None:
         embed: Embed = jax.tree_util.Partial(project, pca)
-        features = {part: embed(pixels) for part, pixels in pairs.items()}
+        features = {part: jax.vmap(project)(pca, points) for part, points in pixels.items()}
     else:
-        function, directory = user_function(config.features), Path(config.feature_cache)
-        directory.mkdir(parents=True, exist_ok=True)
-        stem = f"{config.features.replace(':', '.')}.{config.dataset}"
-        features = {
-            part: jnp.asarray(cached_features(directory / f"{stem}.{part}.npz", function, np.asarray(pixels)))
-            for part, pixels in pairs.items()
-        }
-        embed = jax.tree_util.Partial(on_host(function, features["train"].shape[1]))
-    images = Images(pca, classifier, real, held_out, test_labels, *features.values(), embed, train.shape)
-    return images, train.labels[kept], float(accuracy(classifier, held_out, test_labels))
+        features = user_features(config, function, pixels)
+        embed = jax.tree_util.Partial(on_host(function, features["train"].shape[-1]))
+    real, tested = map(uniform_measure, pixels.values())
+
+    def fit(key, real, labels, tested, test_labels):
+        classifier = fit_classifier(jax.random.fold_in(key, _LABELLER), real, labels)
+        return classifier, accuracy(classifier, tested, test_labels)
+
+    keys, name = seeds(config.num_seeds, config.seed).values, f"labeller of {config.num_train}"
+    classifier, accuracies = runner.once(name, seed_by_seed(fit), keys, real, labels, tested, test_labels)
+    images = Images(pca, classifier, real, tested, test_labels, *features.values(), embed, train.shape)
+    return images, train.labels[kept], np.asarray(accuracies)
+
+
+def user_features(
+    config: ImageComparison, function: HostFunction, pixels: Mapping[str, np.ndarray]
+) -> dict[str, jax.Array]:
+    """Compute features of each seed's images, [seed, n, f], or read them from the files of that seed.
+
+    Raises:
+        ValueError: if they are not of one number.
+    """
+    directory = Path(config.feature_cache)
+    directory.mkdir(parents=True, exist_ok=True)
+    stem = directory / f"{config.features.replace(':', '.')}.{config.dataset}"
+    features = {
+        part: [
+            cached_features(Path(f"{stem}.{seed}.{part}.npz"), function, points)
+            for (seed, _), points in zip(host_seeds(config), of_seeds, strict=True)
+        ]
+        for part, of_seeds in pixels.items()
+    }
+    if len(widths := {each.shape[1] for found in features.values() for each in found}) > 1:
+        raise ValueError(f"features = {config.features!r}: {sorted(widths)} features of some images must be one number")
+    return {part: jnp.stack(found) for part, found in features.items()}
 
 
 class Start(NamedTuple):
@@ -222,26 +276,34 @@ class Start(NamedTuple):
 
     Attributes:
         key: of everything random after it.
+        images: real ones and what was fitted to them.
         model: of generation 0, fitted to all real training images.
         silos: by each division, [D, K, m, d].
     """
 
     key: jax.Array
+    images: Images
     model: Any
     silos: Measure
 
 
 def deal(config: ImageComparison, splits: Sequence[Split], images: Images, labels: np.ndarray) -> Measure:
-    """Divide the features of the training images among silos, [seed, split, K, m, d], anew for each seed.
+    """Divide the features of each seed's training images among silos, [seed, split, K, m, d].
 
     Raises:
         ValueError: if a silo has fewer than two images.
     """
-    divisions = itertools.product(range(config.num_seeds), splits)
-    dealt = [silo for seed, split in divisions for silo in split(seed, labels, config.num_silos)]
-    check_range("images of the smallest silo", min(map(len, dealt)), low=2)
+    rows = np.arange(labels.size).reshape(labels.shape)
+    dealt = [
+        own[silo]
+        for own, classes, (_, seed) in zip(rows, labels, host_seeds(config), strict=True)
+        for split in splits
+        for silo in split(seed, classes, config.num_silos)
+    ]
+    if (smallest := min(map(len, dealt))) < 2:
+        raise ValueError(f"num_silos = {config.num_silos}: the smallest silo has {smallest} images, and needs 2")
+    silos = stack_silos(np.concatenate(images.train_features), dealt)
     shape = (config.num_seeds, len(splits), config.num_silos)
-    silos = stack_silos(np.asarray(images.train_features), dealt)
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), silos)
 
 
@@ -249,12 +311,11 @@ def starts(config: ImageComparison, runner: Runner, label: str, images: Images, 
     """Make the axis of seeds, and fit each one's first model."""
     labels, keys = seeds(config.num_seeds, config.seed)
 
-    def fit(images, keys):
+    def fit(images, key):
         space = SPACES[generator](config, images)
-        real = uniform_measure(space.encode(images.train.points))
-        return jax.vmap(lambda key: space.generator.init(jax.random.fold_in(key, _FIRST), real))(keys)
+        return space.generator.init(jax.random.fold_in(key, _FIRST), uniform_measure(space.encode(images.train.points)))
 
-    return Axis(labels, Start(keys, runner.once(label, fit, images, keys), silos))
+    return Axis(labels, Start(keys, images, runner.once(label, jax.vmap(fit), images, keys), silos))
 
 
 def sizes_at(config: ImageComparison, name: str, budgets: Any) -> Sizes:
@@ -272,7 +333,6 @@ def simulate(
     config: ImageComparison,
     runner: Runner,
     label: str,
-    images: Images,
     generator: str,
     name: str,
     record: Callable[[Images, Space, Measure, Any], Record],
@@ -285,33 +345,42 @@ def simulate(
         config: of the experiment.
         runner: of its sweeps.
         label: of this one.
-        images: what all verifiers share.
         generator: its name.
         name: of the verifier.
-        record: makes what is recorded from the images, the generator's space, the silos, and the index of the one that
-            verifies.
+        record: makes what is recorded from the seed's images, the generator's space, the silos, and the index of the
+            one that verifies.
         axes: `seed`, of `starts`, and where they vary `silo`, the one that verifies, `division`, which of a seed's
             divisions, and `budget`, of `sizes_at`.
         options: of the sweep.
     """
     at_budget = sizes_at(config, name, config.budget)
 
-    def prepare(images, seed: Start, silo=0, division=0, **others):
+    def prepare(seed: Start, silo=0, division=0, **others):
         setup_key, _ = jax.random.split(seed.key)
         return {"select": verifier(name, row(seed.silos, division), setup_key, silo=silo, **settings(config))}
 
-    def build(images, select, seed: Start, silo=0, division=0, budget=at_budget) -> Run:
-        space = SPACES[generator](config, images)
+    def build(select, seed: Start, silo=0, division=0, budget=at_budget) -> Run:
+        space = SPACES[generator](config, seed.images)
         keep = sample_and_select(space.generator, select, space.embed)
         collapse = build_collapse(space.generator, keep, WORKFLOWS[config.workflow](buffer_memory()))
         _, run_key = jax.random.split(seed.key)
-        return Run(run_key, collapse, seed.model, budget, record(images, space, row(seed.silos, division), silo))
+        recorded = record(seed.images, space, row(seed.silos, division), silo)
+        return Run(run_key, collapse, seed.model, budget, recorded)
 
-    return runner.sweep(label, build, axes, prepare=prepare, fixed={"images": images}, **options)
+    return runner.sweep(label, build, axes, prepare=prepare, **options)
 
 
-def warnings(labeller_accuracy: float) -> list[str]:
+def over_seeds(accuracies: np.ndarray, real: Mapping[str, jax.Array]) -> dict[str, Any]:
+    """Summarise the labellers, and scores of real images, over seeds."""
+    return {
+        "labeller_accuracy": {"least": accuracies.min(), "mean": accuracies.mean()},
+        "real_images": {name: values.mean() for name, values in real.items()},
+        "real_images_of_seeds": real,
+    }
+
+
+def warnings(accuracies: np.ndarray) -> list[str]:
     """Say what makes the result doubtful."""
-    if labeller_accuracy >= LEAST_ACCURACY:
+    if (least := min(accuracies)) >= LEAST_ACCURACY:
         return []
-    return [f"the labeller is right on {labeller_accuracy:.1%} of held-out images, below {LEAST_ACCURACY:.0%}"]
+    return [f"the labeller of a seed is right on {least:.1%} of held-out images, below {LEAST_ACCURACY:.0%}"]

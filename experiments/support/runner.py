@@ -13,7 +13,9 @@ import xarray as xr
 
 from jaxcollapse import results
 from jaxcollapse.base import Run
+from jaxcollapse.checks import check_memory
 from jaxcollapse.experiments.support.display import Display
+from jaxcollapse.experiments.support.ranges import Seed, check_flags, flags_named
 from jaxcollapse.sweep import sweep
 
 T = TypeVar("T")
@@ -24,7 +26,7 @@ PRESETS = ("smoke", "quick", "paper")
 class Settings:
     """Configuration of every experiment."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random."""
 
 
@@ -88,7 +90,9 @@ class Runner:
         leaves = results.load_arrays(path, identity) if path else None
         if leaves is None:
             self.display.update(0, 0, "compiling")
+            check_memory(program)
             compiled = program.compile()
+            check_memory(compiled)
             self.display.update(0, 0, "computing")
             leaves = jax.tree.leaves(jax.block_until_ready(compiled(*arguments)))
             if path:
@@ -123,6 +127,7 @@ def execute(name: str, experiment: Any, config: Settings, options: Options, disp
         FileExistsError: if the file is there, of another configuration or version, and may not be replaced.
     """
     display.begin(name)
+    check_flags(config)
     path, mark = options.out / f"{name}.nc", results.fingerprint({"experiment": name, **dataclasses.asdict(config)})
     with _workplace(options.out, name, mark) as checkpoints, _warnings_shown(display):
         if path.exists() and _fingerprint(path) == mark:
@@ -135,7 +140,8 @@ def execute(name: str, experiment: Any, config: Settings, options: Options, disp
         for leftover in results.leftovers(path):
             leftover.unlink()
         runner = Runner(checkpoints, display)
-        output = experiment.run(config, runner)
+        with flags_named(config):
+            output = experiment.run(config, runner)
         attributes = {
             "experiment": experiment.run.__module__.rpartition(".")[2],
             "configuration": dataclasses.asdict(config),
