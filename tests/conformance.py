@@ -4,6 +4,8 @@ Each checker takes the member made, or a function that makes it from a seed, and
 `jaxcollapse.base`. Run them in double precision.
 """
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -12,9 +14,10 @@ import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from numpy.testing import assert_array_equal
 
-from jaxcollapse.base import Measure, Moments, counted
+from jaxcollapse.base import Counted, Measure, Moments, counted
 from jaxcollapse.exchanges import carry_out, message_bytes, rounds
 from jaxcollapse.measures import as_moments, concatenate, stack_padded, uniform_measure
+from jaxcollapse.selectors.budget import scored
 from jaxcollapse.sizes import sizes
 from jaxcollapse.tree import as_pytree, expand, num_bytes, row, stack
 from jaxcollapse.verifiers import VERIFIERS, verifier, verifier_bytes
@@ -53,6 +56,20 @@ def empty(size, place=1e3):
     return Measure(jnp.asarray(np.full((size, DIM), place)), jnp.asarray(np.zeros(size)))
 
 
+def spoiled(measure, bad, value=np.nan):
+    """Write a value over some points, whatever their mass."""
+    return measure._replace(points=jnp.asarray(np.where(bad[:, None], value, measure.points)))
+
+
+def masked(measure, there):
+    """Leave mass to some points only."""
+    return measure._replace(weights=jnp.asarray(np.where(there, measure.weights, 0)))
+
+
+def is_finite(tree):
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+
+
 def versions_of_one_measure(seed=0):
     """Give a measure of the kept points alone, with zero masses in between, and with padding at the end."""
     x = np.asarray(points(seed))
@@ -85,6 +102,15 @@ def assert_shape(actual, shape):
     chex.assert_type(actual, jnp.float64)
 
 
+def counts(trouble):
+    """Pick the counts: magnitudes are floating."""
+    return {name: int(each) for name, each in trouble.items() if np.issubdtype(each.dtype, np.integer)}
+
+
+def assert_no_trouble(trouble):
+    assert not any(counts(trouble).values()), trouble
+
+
 def check_maps(function, *cases):
     """Require vmap = loop, and one trace for all values; a case is a tuple of arguments. Return what is compiled."""
     chex.clear_trace_counter()
@@ -100,6 +126,7 @@ def check_transforms(function, *cases):
     """Require jit = eager, vmap = loop, and one trace for all values."""
     compiled = check_maps(function, *cases)
     assert_close(function(*cases[0]), compiled(*cases[0]))
+    return compiled
 
 
 def check_constants(function, *args):
@@ -120,8 +147,8 @@ def constants(program):
                 yield from constants(inner)
 
 
-def check_generator(generator):
-    """Check a `Generator`."""
+def check_generator(generator, *, ignores_nan=False):
+    """Check a `Generator`. What it makes of data with NaN is NaN, unless it ignores such points."""
 
     def fit_and_sample(key, start, data):
         params = generator.fit(key, generator.init(key, start), data)
@@ -143,6 +170,16 @@ def check_generator(generator):
     assert_close(sample(key()), samples)
     assert (np.asarray(sample(key(1))) != samples).any()
 
+    pool, index = measure(weights=KEPT), np.arange(POOL)
+    first, place = np.asarray(pool.points[:1]), np.flatnonzero(KEPT)
+    two = pool._replace(points=jnp.asarray(np.where(index[:, None] % 2, first, -first)))
+    degenerate = masked(pool, index == place[3]), spoiled(pool, KEPT, 2.0), two, masked(pool, index < 0)
+    for data in degenerate:
+        assert is_finite(compiled(key(), data, data))
+        assert is_finite(compiled(key(), measure(), data)[1])
+    assert_close(compiled(key(), spoiled(pool, ~KEPT), spoiled(pool, ~KEPT)), compiled(key(), pool, pool))
+    assert is_finite(compiled(key(), measure(), spoiled(pool, index == place[3]))[1]) == ignores_nan
+
 
 def check_selector(make, *, deterministic, exact=True):
     """Check a `Select`, which `make` makes from a seed: of one structure, and it knows other arrays.
@@ -152,7 +189,7 @@ def check_selector(make, *, deterministic, exact=True):
 
     def keep(run, data, num_kept, num_candidates=10):
         weights, trouble = run(select, key(), data, sized(num_kept, num_candidates))
-        assert not any(map(int, trouble.values())), trouble
+        assert_no_trouble(trouble)
         return np.asarray(weights)
 
     made = [as_pytree(make(i)) for i in KEYS]
@@ -175,39 +212,51 @@ def check_selector(make, *, deterministic, exact=True):
     else:
         assert_array_equal(keep(counted_by, pool, NUM_KEPT), keep(compiled, pool, NUM_KEPT))
     check_constants(counted_by, select, key(), pool, sized(NUM_KEPT))
+    _check_odd_pools(compiled, select, exact=exact)
 
 
-def check_spoiled(select, *, ranks=True):
-    """Check that the exact number is kept where two candidates are not numbers: these last, and counted.
+def _check_odd_pools(compiled, select, *, exact):
+    """Check what is kept where candidates are not finite: the same as if these were not there, then they, counted.
 
-    Where a selector does not rank by what candidates are, any may be kept.
+    And that the exact number is kept where all candidates are equal, or as many as are kept.
     """
-    spoiled = np.flatnonzero(KEPT)[[1, 4]]
-    pool = measure(weights=KEPT)
-    x = np.array(pool.points)
-    x[spoiled] = np.nan
-    compiled = jax.jit(counted_by)
-    for num_kept in (1, NUM_KEPT, 8, 9, 10):
-        weights, trouble = compiled(as_pytree(select), key(), pool._replace(points=x), sized(num_kept, 10))
+
+    def keep(pool, num_kept):
+        weights, trouble = compiled(select, key(), pool, sized(num_kept, 10))
         weights = np.asarray(weights)
-        assert weights.sum() == num_kept
         assert set(np.unique(weights)) <= {0, 1}
-        assert not weights[~KEPT].any()
-        if ranks:
-            assert weights[spoiled].sum() == max(num_kept - 8, 0)
-            assert sum(trouble.values()) == len(spoiled)
+        assert weights.sum() == (num_kept if exact else np.sum(pool.weights > 0))
+        assert not weights[np.asarray(pool.weights) == 0].any()
+        return weights, sum(counts(trouble).values())
+
+    pool, place = measure(weights=KEPT), np.flatnonzero(KEPT)
+    for bad_places, value in ((place[[1]], np.nan), (place[[1, 4]], np.inf), (place[[0, 9]], -np.inf), (place, np.nan)):
+        bad = np.isin(np.arange(POOL), bad_places)
+        num_finite = 10 - len(bad_places)
+        for num_kept in {1, min(NUM_KEPT, num_finite), num_finite, 9, 10} - {0}:
+            weights, count = keep(spoiled(pool, bad, value), num_kept)
+            # Without any other candidate there is more to count: no transport converges.
+            more = num_finite == 0 and count > len(bad_places)
+            assert more or count == len(bad_places), f"{count} counted of {len(bad_places)}"
+            if exact:
+                assert weights[bad].sum() == max(num_kept - num_finite, 0)
+            if exact and num_kept <= num_finite:
+                assert_array_equal(weights, keep(masked(pool, ~bad), num_kept)[0])
+    for num_kept in (1, NUM_KEPT, 10):
+        assert keep(spoiled(pool, KEPT, 2.0), num_kept)[1] == 0
 
 
 def counted_by(function, *args):
-    """Call a score or a selector that is an argument itself."""
-    return counted(function(*args))
+    """Call a score or a selector that is an argument itself; of a selector that moves points, tell the masses."""
+    found, trouble = counted(function(*args))
+    return Counted(found.weights if isinstance(found, Measure) else found, trouble)
 
 
 def check_score(make):
     """Check a `Score`, which `make` makes from a seed: of one structure, and it knows other arrays."""
 
     def run(score, key, pool):
-        return counted(score(key, pool)).value
+        return scored(score, key, pool).value
 
     made = [as_pytree(make(i)) for i in KEYS]
     compiled = check_maps(run, *[(made[i], key(i), measure(i)) for i in KEYS])
@@ -220,9 +269,20 @@ def check_score(make):
     assert_close(moved[KEPT[ORDER]], scattered[ORDER][KEPT[ORDER]])
     check_constants(run, made[0], key(), measure())
 
+    pool, bad = measure(weights=KEPT), np.arange(POOL) == np.flatnonzero(KEPT)[4]
+    there = KEPT & ~bad
+    expected = np.asarray(compiled(made[0], key(), masked(pool, there)))
+    for value in (np.nan, np.inf):
+        found = compiled(made[0], key(), spoiled(pool, bad, value))
+        assert_close(np.asarray(found)[there], expected[there])
+    assert is_finite(np.asarray(compiled(made[0], key(), spoiled(pool, KEPT, 2.0)))[KEPT])
 
-def check_workflow(workflow):
-    """Check a `Workflow`, with its memory, over three generations."""
+
+def check_workflow(workflow, *, subsamples=False, with_fresh=False):
+    """Check a `Workflow`, with its memory, over three generations.
+
+    Which points one subsamples depends on their order.
+    """
     bounds = sizes(NUM_KEPT, 0.5, len(KEYS), num_fresh=NUM_KEPT)
     fresh = uniform_measure(points(9, NUM_KEPT))
 
@@ -250,8 +310,19 @@ def check_workflow(workflow):
     for training, trouble in expected:
         assert_shape(training.mean, (DIM,))
         assert_shape(training.covariance, (DIM, DIM))
-        assert not any(trouble.values())
+        assert_no_trouble(trouble)
     assert_close(compiled(key(), sparse), expected)
+    padded_with_nan = [spoiled(part, np.asarray(part.weights) == 0) for part in sparse]
+    assert_close(compiled(key(), padded_with_nan), expected)
+    if not subsamples:
+        assert_close(compiled(key(), [permuted(part) for part in sparse]), expected)
+    for num_given, num_lost in ((2, [0]), (POOL, [0, POOL - NUM_KEPT])):
+        given = [measure(i, np.arange(POOL) < num_given) for i in KEYS]
+        training, trouble = compiled(key(), given)[0]
+        lost = sum(counts(trouble).values())
+        assert lost in num_lost
+        if not (lost or with_fresh):
+            assert_close(training[1:], moments(given[0])[1:])
 
 
 def by_hand(exchange, key, pool, parts):
@@ -272,11 +343,15 @@ def by_hand(exchange, key, pool, parts):
             replies.append(reply)
         server = exchange.update(server, stack(replies))
         messages += [request, reply]
+        assert not exchange.finished(server)
     return jax.tree.map(jnp.asarray, (exchange.result(server), messages))
 
 
-def check_exchange(make):
-    """Check an `Exchange`, which `make` makes from a seed: of one structure, and it knows other arrays."""
+def check_exchange(make, *, bounded=False):
+    """Check an `Exchange`, which `make` makes from a seed: of one structure, and it knows other arrays.
+
+    What it finds from a silo with NaN is NaN, unless it bounds what a point can do.
+    """
 
     def run(exchange, key, pool, silos):
         return carry_out(exchange, key, pool, silos)
@@ -301,12 +376,29 @@ def check_exchange(make):
     assert {message_bytes(made[0], measure(), silo) for silo in parts} == {exchanged}
     check_constants(run, made[0], key(), measure(), stack_padded(parts))
 
+    together, (name_of_silo, index) = stack_padded(parts), np.indices((3, max(SILO_SIZES)))
+    second = name_of_silo == 1
+    for there in index < 1, (index < 1) | ~second, (index < 2) | ~second:
+        assert is_finite(compiled(made[0], key(), measure(), masked(together, there)))
+    equal = together._replace(points=jnp.asarray(np.where(second[..., None], 2.0, together.points)))
+    assert is_finite(compiled(made[0], key(), measure(), equal))
+    with_nan = together._replace(points=jnp.asarray(np.where(second[..., None], np.nan, together.points)))
+    found = compiled(made[0], key(), measure(), masked(with_nan, ~second))
+    assert is_finite(found)
+    assert_close(found, compiled(made[0], key(), measure(), masked(together, ~second)))
+    found = compiled(made[0], key(), measure(), with_nan)
+    assert is_finite(found) == bounded
+
 
 def check_metric(metric):
     """Check a `Metric` on data and on moments."""
     _check_on_points(metric)
     assert_shape(jax.eval_shape(metric, key(), moments(measure()), moments(measure(5))), ())
-    check_transforms(metric, *[(key(i), moments(measure(i)), moments(measure(i + 5))) for i in KEYS])
+    compiled = check_transforms(metric, *[(key(i), moments(measure(i)), moments(measure(i + 5))) for i in KEYS])
+    generated, truth = jax.device_get([moments(measure()), moments(measure(5))])
+    no_number = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), generated)
+    for bad in no_number, no_number._replace(mass=generated.mass), generated._replace(mass=np.zeros(())):
+        assert np.isnan(compiled(key(), bad, truth))
 
 
 def check_point_metric(metric):
@@ -323,19 +415,32 @@ def _check_on_points(metric):
     assert_shape(expected, ())
     assert_close([compiled(key(), *pair) for pair in others], [expected] * 2)
 
+    generated, truth = measure(weights=KEPT), measure(5, KEPT)
+    assert_close(compiled(key(), spoiled(generated, ~KEPT), spoiled(truth, ~KEPT, np.inf)), expected)
+    looks_at_truth = compiled(key(), generated, measure(6, KEPT)) != compiled(key(), generated, truth)
+    bad = np.arange(POOL) == np.flatnonzero(KEPT)[4]
+    for spoil in (
+        lambda data: spoiled(data, bad),
+        lambda data: spoiled(data, bad, np.inf),
+        lambda data: masked(data, np.zeros(POOL, bool)),
+    ):
+        assert np.isnan(compiled(key(), spoil(generated), truth))
+        assert np.isnan(compiled(key(), generated, spoil(truth))) == looks_at_truth
 
-def check_verifier(name, *, deterministic, exact=True, draws_silos=False, **settings):
+
+def check_verifier(name, *, deterministic, exact=True, draws_silos=False, draws_without_temperature=False, **settings):
     """Check a `Verifier`: the selector that it makes, from what silos, and what it says that this costs.
 
     What it is made of keeps the laws of scores, selectors and exchanges. Padding changes no choice, unless some of the
-    silos' points are drawn for it.
+    silos' points are drawn for it. Silos of few points are refused, or taken for what they are: what is kept does not
+    depend on the order of candidates, but for what is drawn.
     """
 
     def make(silos, seed=0):
         return as_pytree(verifier(name, silos, key(seed), **settings))
 
     def choose(silos, pool):
-        return make(silos)(key(), pool, sized(NUM_KEPT))
+        return counted_by(make(silos), key(), pool, sized(NUM_KEPT))
 
     chex.clear_trace_counter()
     compiled = jax.jit(chex.assert_max_traces(counted_by, n=1))
@@ -349,13 +454,32 @@ def check_verifier(name, *, deterministic, exact=True, draws_silos=False, **sett
             assert set(np.unique(weights)) <= {0, 1}
             assert weights.sum() == num_kept
             assert not weights[~KEPT].any()
-            assert not any(map(int, trouble.values())), trouble
+            assert_no_trouble(trouble)
     check_constants(counted_by, made[0], key(), pool, sized(NUM_KEPT))
 
     chosen = np.asarray(compiled(made[0], key(), pool, sized(NUM_KEPT)).value)
-    assert_array_equal(counted(jax.jit(choose)(few if draws_silos else padded, pool)).value, chosen)
+    assert_array_equal(jax.jit(choose)(few if draws_silos else padded, pool).value, chosen)
     if deterministic:
         assert_array_equal(compiled(made[0], key(), permuted(pool), sized(NUM_KEPT)).value, chosen[ORDER])
+    _check_odd_pools(compiled, made[0], exact=exact)
+
+    cold = dataclasses.replace(sized(NUM_KEPT, 10), temperature=jnp.float32(0))
+    index = np.arange(max(SILO_SIZES))
+    equal = few._replace(points=few.points.at[1].set(few.points[1, 0]))
+    for degenerate in masked(few, index < 1), equal:
+        try:
+            select = make(degenerate)
+        except ValueError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            continue
+        weights, trouble = compiled(select, key(), pool, cold)
+        assert_no_trouble(trouble)
+        moved = compiled(select, key(), permuted(pool), cold).value
+        if draws_without_temperature:
+            assert (moved != weights).any() or not exact
+        else:
+            assert_array_equal(moved, np.asarray(weights)[ORDER])
+
     twice = stack_padded(silos() * 2)
     costs = np.array([bytes_exchanged(name, stacked, POOL, **settings) for stacked in (few, twice)])
     assert (costs >= 0).all()

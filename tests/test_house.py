@@ -39,7 +39,8 @@ DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if 
 LAYERS = (
     "analysis linalg tree version",
     "base",
-    "checks measures",
+    "checks",
+    "measures",
     "classifier gaussian memories privacy results silos sizes targets workflows",
     "data generators transport",
     "exchanges features metrics",

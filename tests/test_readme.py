@@ -1,0 +1,127 @@
+"""README's results: each number is generated from a committed table, and words say what the tables hold."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from jaxcollapse.paper_figures.support import readme
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+TABLES = ROOT / "paper_figures" / "figures"
+BLOCK = r"(?s)<!-- (\w+) -->\n(.*?)\n<!-- end -->"
+RESULTS = ("Silos of real images", "What silos give away")
+
+
+def differences(name):
+    """Read differences from random selection, and half their intervals, by score, setting and verifier."""
+    table = pd.read_csv(TABLES / f"{name}_table.csv").set_index(["score", "split", "generator", "verifier"])
+    return table[["difference_mean", "difference_half"]].sort_index()
+
+
+def test_readme_holds_what_the_tables_say():
+    assert readme.fill(TEXT, TABLES) == TEXT
+    assert [name for name, _ in re.findall(BLOCK, TEXT)] == [*readme.BLOCKS]
+
+
+@pytest.mark.parametrize("title", RESULTS)
+def test_numbers_outside_blocks_are_settings(title):
+    """A result has a decimal point, an interval or a factor."""
+    (section,) = re.findall(rf"(?s)^## {title}\n(.*?)^## ", TEXT, re.MULTILINE)
+    prose = re.sub(BLOCK, "", section)
+    assert len(prose) < len(section)
+    assert not re.findall(r"\d*\.\d+|.{10}±.{10}|factors? of [\d.]+", prose)
+
+
+@pytest.mark.parametrize(
+    ("x", "arguments", "expected"),
+    [
+        (0.5647, (), ".56"),
+        (0.594521, (), ".59"),
+        (-0.4862, (2, "+"), "-.49"),
+        (10.8028, (1, "+"), "+10.8"),
+        (100.04, (1,), "100.0"),
+        (0.0, (3,), ".000"),
+    ],
+)
+def test_numbers_are_rounded_without_the_zero_before_the_point(x, arguments, expected):
+    assert readme.number(x, *arguments) == expected
+
+
+def test_table_of_differences_by_hand():
+    table = pd.DataFrame(
+        [("g", "tilt", score, 0.75, 0.25, 0.125) for score in readme.SCORES]
+        + [("g", "pooled", score, 3.0, 2.5, 0.25) for score in readme.SCORES],
+        columns=["generator", "verifier", "score", "mean", "difference_mean", "difference_half"],
+    )
+    _, _, random, pooled = readme.compared(table, ("absent", "pooled")).splitlines()
+    assert random == "| random |" + " .50 |" * 4
+    assert pooled == "| pooled |" + " 3.00 (+2.5 ± .2) |" * 4
+
+
+def test_slope_and_bound_by_other_means():
+    table = pd.read_csv(TABLES / "generalization_cost.csv").dropna()
+    slopes = [scipy.stats.linregress(seed.entropic_w, seed.excess).slope for _, seed in table.groupby("seed")]
+    half = scipy.stats.t.interval(0.95, len(slopes) - 1, scale=scipy.stats.sem(slopes))[1]
+    rank = scipy.stats.spearmanr(table.entropic_w, table.excess).statistic
+    stated = " ".join(readme.generalization_cost(lambda name: pd.read_csv(TABLES / f"{name}.csv")).split())
+    expected = re.search(r"rises at (\S+) ± (\S+) nats .* allows (\d+): at most (\S+)% .* is (\S+)\.$", stated)
+    numbers = np.array([float(number) for number in expected.groups()])
+    bound = (table.allowed / table.entropic_w).mean(), 100 * (table.excess / table.allowed).max()
+    np.testing.assert_array_less(
+        abs(numbers - [np.mean(slopes), half, *bound, rank]), [0.0051, 0.0051, 0.51, 0.051, 0.0051]
+    )
+
+
+@pytest.mark.parametrize("name", ["siloed_images", "siloed_diffusion", "siloed_splits"])
+def test_order_by_distance_is_the_one_told(name):
+    for _, found in differences(name).difference_mean.loc["frechet"].groupby(["split", "generator"]):
+        distance = found.droplevel([0, 1])
+        tilt, pooled, first, second, single = distance[["tilt", "pooled", "scheme_i", "scheme_ii", "single_silo"]]
+        assert tilt < 0 < pooled < min(first, second) <= max(first, second) < single
+
+
+def test_pooled_data_lose_more_than_half_of_the_recall():
+    table = pd.read_csv(TABLES / "siloed_images_table.csv").set_index(["score", "verifier"])
+    pooled, private = table.loc[("recall", "pooled")], table.loc[("frechet", "private_tilt")]
+    assert pooled["mean"] < -pooled.difference_mean
+    assert private.difference_mean > private.difference_half
+
+
+def test_balanced_selection_gains_what_is_told():
+    table = differences("balanced_selection").xs("balanced", level="verifier")
+    sign = np.where(table.index.get_level_values("score") == "frechet", -1, 1)
+    surely = (sign * table.difference_mean > table.difference_half).droplevel("split")
+    assert surely[["frechet", "precision", "coverage"]].all()
+    assert surely["recall", "diffusion"]
+    assert not surely["recall", "gaussian_mixture"]
+    assert abs(table.difference_mean).droplevel("split")["recall", "gaussian_mixture"] < 0.01
+
+
+def test_words_on_the_dials_hold():
+    table = pd.read_csv(TABLES / "silo_geometry.csv")
+    gain = table.set_index(["verifier", "budget"])[["mean", "error"]].sort_index()
+    for verifier in ("single_silo", "scheme_i", "scheme_ii"):
+        means = gain.loc[verifier, "mean"].groupby("budget").mean()
+        assert (gain.loc[verifier, "mean"] < 0).all()
+        assert means.is_monotonic_increasing
+    on_map = table[(table[["num_silos", "num_train", "num_iterations"]] == [10, 500, 20]).all(axis=1)]
+    pooled = on_map[on_map.verifier == "pooled"]
+    level = abs(pooled["mean"]) < 2 * pooled.error
+    assert level[pooled.budget > 0.1].all()
+    assert not level[pooled.budget == 0.1].any()
+    assert (pooled["mean"][pooled.budget == 0.1] < 0).all()
+    assert (gain.loc["tilt", "mean"] > 0).all()
+
+
+def test_distance_does_not_rank_methods():
+    table = pd.read_csv(TABLES / "generalization_cost.csv")
+    means = table.groupby("verifier")[["excess", "entropic_w", "accuracy"]].mean()
+    scheme, pooled = means.loc["scheme_ii"], means.loc["pooled"]
+    assert scheme.entropic_w > pooled.entropic_w
+    assert scheme.excess < pooled.excess
+    assert scheme.accuracy > pooled.accuracy
