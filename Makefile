@@ -24,6 +24,7 @@ figures: $(READY) ## Run every experiment at small scale and draw its figures (t
 
 paper: $(READY) ## The same at full scale, and the studies, into paper_figures/figures
 	$(BIN)/jaxcollapse run all studies --preset paper --out results/paper --figures paper_figures/figures --overwrite
+	$(BIN)/python -m paper_figures.support.readme
 
 # Tests compile more than they compute: these compile in half the time, and programs are kept.
 test: export XLA_FLAGS ?= --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false \
@@ -41,7 +42,7 @@ lint: $(READY) ## Check style, format and types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(READY) ## Time the hot paths
-	@set -e; for b in recursion transport mixture images; do $(BIN)/python -m benchmarks.$$b; done
+	@set -e; for b in recursion sums transport mixture images; do $(BIN)/python -m benchmarks.$$b; done
 
 canary: $(if $(filter $(BIN)/python,$(PYTHON)),$(READY)) ## Check a jax before its numbers are believed (PYTHON=... has it installed)
 	$(PYTHON) -m pytest tests/test_canary.py

@@ -8,8 +8,6 @@ from matplotlib.figure import Figure
 
 from jaxcollapse.paper_figures.support import style
 
-COLOURS = (style.RED, style.ORANGE, style.SKY, style.BLUE)
-
 
 def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw predicted against measured derivatives at the smallest change of mass, a panel for each epsilon."""
@@ -22,14 +20,15 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     limits = np.array([table.finite_difference.min(), table.finite_difference.max()])
     for axes, epsilon in zip(panels[0], epsilons, strict=True):
         axes.plot(limits, limits, **style.THEORY)
-        for tau, colour in zip(sorted(table.tau.unique()), COLOURS, strict=False):
+        for tau, look in zip(sorted(table.tau.unique()), style.SERIES, strict=False):
             cell = table[(table.epsilon == epsilon) & (table.tau == tau)]
             slope = np.polyfit(cell.finite_difference, cell.predicted, 1)[0]
             correlation = np.corrcoef(cell.finite_difference, cell.predicted)[0, 1]
             name = "direct" if tau == 1 else rf"proxy, $\tau = {tau:g}$"
             rank = cell.finite_difference.corr(cell.predicted, method="spearman")
             label = rf"{name}: slope {slope:.2f}, $r$ = {correlation:.3f}, $\rho$ = {rank:.3f}"
-            axes.scatter(cell.finite_difference, cell.predicted, s=7, color=colour, linewidth=0, alpha=0.8, label=label)
+            points = look | {"linestyle": "none", "markersize": 2.5, "alpha": 0.8}
+            axes.plot(cell.finite_difference, cell.predicted, label=label, **points)
         axes.set_title(rf"$\epsilon$ = {epsilon:g} mean cost")
         axes.set_xlabel("measured derivative of the cost")
         axes.legend(loc="upper left", handletextpad=0.1, borderaxespad=0, fontsize=5.5)

@@ -7,8 +7,6 @@ from matplotlib.figure import Figure
 
 from jaxcollapse.paper_figures.support import style
 
-COLOURS = (style.ORANGE, style.RED, style.GREEN, style.BLUE)
-
 
 def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw, for each dimension, how near the recovered points come to the silo's, and which share of them hits."""
@@ -30,11 +28,9 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
             here = summary[summary.dim == dim]
             control, *attacks = (lines for _, lines in here.groupby("attack", sort=False))
             axes.plot(control.epsilon, control["mean"], label="fresh draw of the same law", **style.THEORY)
-            for lines, colour in zip(attacks, COLOURS, strict=True):
-                axes.errorbar(
-                    lines.epsilon, lines["mean"], 2 * lines["error"], color=colour, marker="o", markersize=2.5,
-                    label=lines.attack.iloc[0],
-                )  # fmt: skip
+            for lines, look in zip(attacks, style.SERIES, strict=False):
+                name = lines.attack.iloc[0]
+                axes.errorbar(lines.epsilon, lines["mean"], 2 * lines["error"], markersize=2.5, label=name, **look)
             axes.set(xscale="log")
         panels[0].set_ylabel(label)
     for axes, dim in zip(rows[0], dims, strict=True):

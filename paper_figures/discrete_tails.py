@@ -8,7 +8,6 @@ from matplotlib.lines import Line2D
 
 from jaxcollapse.paper_figures.support import style
 
-WORKFLOWS = {"replace": style.RED, "accumulate": style.BLUE, "accumulate_subsample": style.GREEN}
 VERIFIERS = {"none": "no verifier", "silo": "verifier prefers its silo's symbols"}
 QUANTITIES = {"symbols": "surviving symbols", "lost_mass": "truth's mass on lost symbols"}
 
@@ -23,19 +22,19 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     )
     for row, (quantity, label) in zip(panels, QUANTITIES.items(), strict=True):
         for axes, (verifier, title) in zip(row, VERIFIERS.items(), strict=True):
-            for workflow, colour in WORKFLOWS.items():
-                chosen = (drawn.quantity == quantity) & (drawn.verifier == verifier) & (drawn.workflow == workflow)
-                cell = drawn[chosen]
-                style.band(axes, cell[cell.source == "simulation"], "mean", "error", color=colour)
-                theory = cell[cell.source == "theory"]
-                axes.plot(theory.generation, theory["mean"], **style.THEORY)
             axes.set(xscale="log", xlim=(1, table.generation.max()))
             if quantity == "symbols":
                 axes.set(yscale="log", title=title)
             else:
                 axes.set(ylim=(0, 1), xlabel="generation $t$")
+            for workflow, look in style.WORKFLOWS.items():
+                chosen = (drawn.quantity == quantity) & (drawn.verifier == verifier) & (drawn.workflow == workflow)
+                cell = drawn[chosen]
+                style.band(axes, cell[cell.source == "simulation"], "mean", "error", **look)
+                theory = cell[cell.source == "theory"]
+                axes.plot(theory.generation, theory["mean"], **style.THEORY)
         row[0].set_ylabel(label)
-    handles = [Line2D([], [], color=c, label=style.label(name)) for name, c in WORKFLOWS.items()]
+    handles = [Line2D([], [], markersize=3, label=style.label(name), **look) for name, look in style.WORKFLOWS.items()]
     handles.append(Line2D([], [], label="theory (a lower bound for accumulate subsample)", **style.THEORY))
-    panels[0, 0].legend(handles=handles, loc="lower left", fontsize=5.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure, drawn

@@ -22,10 +22,10 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     generation = int(data.generation[-1])
     ratio = rows_of(data, "final_ratio", "trace over mean field")
     log_dets = rows_of(data, "final_log_det", "log determinant")
-    for colour, (instance, rows) in zip((style.BLUE, style.RED, style.GREEN), ratio.groupby("instance"), strict=False):
+    for look, (instance, rows) in zip(style.SERIES, ratio.groupby("instance"), strict=False):
         excess.errorbar(
             rows.num_kept, rows.simulation - 1, 2 * rows.standard_error,
-            fmt="o", markersize=3, color=colour, capsize=1.5, elinewidth=0.6, label=f"instance {instance}",
+            markersize=3, capsize=1.5, elinewidth=0.6, label=f"instance {instance}", **look | {"linestyle": "none"},
         )  # fmt: skip
         excess.plot(rows.num_kept, rows.theory - 1, **style.THEORY)
     excess.set(xscale="log", yscale="log", xlabel="samples kept $n$")

@@ -7,15 +7,10 @@ from matplotlib.figure import Figure
 
 from jaxcollapse.paper_figures.support import style
 
-COLOURS = {
-    "replace": style.ORANGE,
-    "replace+select": style.RED,
-    "accumulate": style.SKY,
-    "accumulate+select": style.BLUE,
-}
+SETTINGS = ("replace", "replace+select", "accumulate", "accumulate+select")
 NUMBER = {
-    "marker": "o",
-    "markersize": 4,
+    "marker": "*",
+    "markersize": 6,
     "markerfacecolor": "white",
     "linestyle": "none",
     "zorder": 4,
@@ -60,15 +55,16 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     for line, (quantity, n) in zip(panels, rows, strict=True):
         for axes, family in zip(line, families, strict=True):
             here = drawn[(drawn.family == family) & (drawn.num_kept == n)]
-            for setting, colour in COLOURS.items():
+            axes.set(xscale="log", yscale="log")
+            for setting in SETTINGS:
+                look = style.workflow(setting)
                 lines = here[here.setting == setting]
-                style.band(axes, lines[lines.quantity == quantity], "mean", "error", color=colour, label=setting)
+                style.band(axes, lines[lines.quantity == quantity], "mean", "error", label=setting, **look)
                 if quantity == "dispersion_ratio":
                     theory = lines[lines.quantity == "dispersion_theory"]
                     axes.plot(theory.generation, theory["mean"], **style.THEORY | {"zorder": 3})
                     for number in lines[lines.quantity == "dispersion_published"].itertuples():
-                        axes.plot(number.generation, number.mean, color=colour, **NUMBER)
-            axes.set(xscale="log", yscale="log")
+                        axes.plot(number.generation, number.mean, color=look["color"], **NUMBER)
             if quantity == "dispersion_ratio":
                 axes.set_ylim(1e-3, 3)
             else:

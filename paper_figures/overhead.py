@@ -16,7 +16,7 @@ QUANTITIES = {"seconds": "seconds", "bytes": "temporary bytes"}
 
 
 def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
-    """Draw both quantities, a row each, against every axis, a column each."""
+    """Draw both quantities, a row each, against every axis, a column each; at the end of a line its exponent."""
     order = ["operation", "axis", "factor"]
     table = data[["size", *QUANTITIES]].to_dataframe(order).dropna().astype({"bytes": int}).reset_index()
     names = list(dict.fromkeys(table.axis))
@@ -31,14 +31,20 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
                 if len(cell) == 0:
                     continue
                 slope = np.polyfit(np.log(cell["size"]), np.log(cell[quantity]), 1)[0]
-                name_and_slope = f"{style.label(operation)}: {slope:.2f}"
-                axes.plot(cell["size"], cell[quantity], markersize=2.5, label=name_and_slope, **LOOKS[operation])
+                look = LOOKS[operation]
+                axes.plot(cell["size"], cell[quantity], markersize=2.5, label=style.label(operation), **look)
+                end = cell[["size", quantity]].iloc[-1]
+                axes.annotate(
+                    f"{slope:z.2f}", end, (4, 0), textcoords="offset points", va="center", fontsize=6,
+                    color=look["color"],
+                )  # fmt: skip
             axes.set(xscale="log", yscale="log")
-            axes.legend(fontsize=5.5)
         row[0].set_ylabel(label)
     for axes, name in zip(panels[-1], names, strict=True):
         sizes = sorted(table["size"][table.axis == name].unique())
         axes.set_xticks(sizes, [str(size) for size in sizes], fontsize=6)
         axes.xaxis.minorticks_off()
         axes.set_xlabel(name)
+    handles = {name: line for axes in panels[0] for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
     return figure, table

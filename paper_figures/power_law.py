@@ -8,8 +8,6 @@ from matplotlib.lines import Line2D
 
 from jaxcollapse.paper_figures.support import style
 
-COLOURS = (style.BLUE, style.GREEN, style.ORANGE, style.RED)
-
 
 def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw slopes with 95% intervals over seeds; mean field dashed, psi as thin lines."""
@@ -17,23 +15,24 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     table = data[drawn].rename(centre="generation").to_dataframe().reset_index()
     figure, panels = plt.subplots(3, 1, figsize=(style.COLUMN, 6.6), layout="constrained")
     dims = sorted(table.dim.unique())
-    colour = dict(zip(dims, COLOURS, strict=False))
+    looks = dict(zip(dims, style.SERIES, strict=False))
+    colour = {dim: look["color"] for dim, look in looks.items()}
     budget = table.budget.min()
     for axes, target in zip(panels, ("centred", "offset"), strict=False):
         for dim in dims:
             rows = table[(table.target == target) & (table.dim == dim) & (table.budget == budget)]
             axes.fill_between(rows.generation, rows.slope_low, rows.slope_high, color=colour[dim], alpha=0.3, lw=0)
-            axes.plot(rows.generation, rows.slope, color=colour[dim])
+            axes.plot(rows.generation, rows.slope, markersize=3, markevery=0.2, **looks[dim])
             axes.plot(rows.generation, rows.slope_mean_field, **style.THEORY)
             axes.axhline(rows.psi.iloc[0], color=colour[dim], linewidth=0.5, linestyle=":")
         axes.set(xscale="log", ylabel="local slope of trace", xlabel="generation $t$")
         axes.set_title(rf"{target} target, $\alpha = {budget:g}$", loc="left")
-    handles = [Line2D([], [], color=colour[dim], label=f"$d = {dim}$") for dim in dims]
+    handles = [Line2D([], [], markersize=3, label=f"$d = {dim}$", **looks[dim]) for dim in dims]
     handles += [
         Line2D([], [], label="mean field", **style.THEORY),
         Line2D([], [], color="0.4", linewidth=0.5, linestyle=":", label=r"$\psi = 1 - \kappa_d(\alpha)$"),
     ]
-    figure.legend(handles=handles, ncols=3, loc="outside upper center")
+    figure.legend(handles=handles, ncols=3, loc="outside lower center")
 
     last = table.sort_values("generation").groupby(["target", "dim", "budget"]).tail(1)
     axes = panels[2]

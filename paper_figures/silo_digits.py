@@ -22,12 +22,12 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     )
     for row, split in zip(panels, splits, strict=True):
         for axes, workflow in zip(row, workflows, strict=True):
+            axes.set(xscale="log", yscale="log", ylim=(1e-3, 2))
             for verifier, name in VERIFIERS.items():
                 cell = means[(means.split == split) & (means.workflow == workflow) & (means.verifier == verifier)]
                 style.band(axes, cell[cell.source == "simulation"], "mean", "error", **style.VERIFIERS[name])
                 theory = cell[cell.source == "theory"]
                 axes.plot(theory.generation, theory["mean"], **style.THEORY)
-            axes.set(xscale="log", yscale="log", ylim=(1e-3, 2))
             axes.set_xlim(1, table.generation.max())
         row[0].set_ylabel(f"{split}\ntrace ratio")
     for axes, workflow in zip(panels[0], workflows, strict=True):

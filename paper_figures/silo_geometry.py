@@ -5,15 +5,20 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from jaxcollapse.paper_figures.support import style
 
 DIALS = {"num_silos": "silos $K$", "num_train": "real images", "num_iterations": "EM iterations"}
+OF_THE_MAP = {"linestyle": "none", "fillstyle": "none", "markeredgewidth": 0.6}
 LARGEST = 4  # colours end at a sixteenth, and at sixteen times, the distance of random selection
 
 
 def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
-    """Draw gains over random selection, log2 of the ratio of Fréchet distances; crossed where two errors reach zero."""
+    """Draw gains over random selection, log2 of the ratio of Fréchet distances; crossed where two errors reach zero.
+
+    Open points along the dials are the map's: their silos share a class less evenly, and are other draws.
+    """
     table = data[["gain"]].to_dataframe().dropna().reset_index()
     table = table[table.verifier != "random"]
     keys = ["classes", "budget", *DIALS, "verifier"]
@@ -43,15 +48,16 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
             here = one_class[(one_class[list(others)] == pd.Series(others)).all(axis=1)]
             here = here[here.budget == here[here[dial] != base[dial]].budget.iloc[0]]
             for verifier in verifiers:
-                line = here[here.verifier == verifier].sort_values(dial)
-                axes.errorbar(
-                    line[dial], line["mean"], 2 * line["error"], markersize=3, label=style.label(verifier),
-                    **style.VERIFIERS[verifier],
-                )  # fmt: skip
+                line, look = here[here.verifier == verifier].sort_values(dial), style.VERIFIERS[verifier]
+                apart = line[dial] == base[dial]
+                for points, drawn_as in ((line[~apart], look), (line[apart], look | OF_THE_MAP)):
+                    axes.errorbar(points[dial], points["mean"], 2 * points["error"], markersize=3.5, **drawn_as)
             axes.axhline(0, color="black", linewidth=0.6)
             axes.set(xscale="log", xlabel=DIALS[dial])
             axes.set_xticks(sorted(here[dial].unique()), sorted(here[dial].unique()))
             axes.minorticks_off()
         figure.axes[len(verifiers) + 1].set_ylabel(r"$\log_2$ of gain, one class a silo")
-        rest[0].legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(verifiers))
+        handles = [Line2D([], [], markersize=3, label=style.label(v), **style.VERIFIERS[v]) for v in verifiers]
+        handles.append(Line2D([], [], marker="o", color="0.4", markersize=4, label="of the map above", **OF_THE_MAP))
+        rest[0].legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure, drawn

@@ -15,7 +15,7 @@ QUANTITIES = {
 }
 SHOWN = (
     "random", "single_silo", "center_matching", "scheme_i", "scheme_ii", "federated_sinkhorn", "pooled", "tilt",
-    "balanced",
+    "recoloured", "balanced",
 )  # fmt: skip
 
 
@@ -31,6 +31,7 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
         sharex=True, sharey="col", squeeze=False,
     )  # fmt: skip
     for line, (split, generator) in zip(panels, rows, strict=True):
+        line[0].set_yscale("log")
         here = drawn[(drawn.split == split) & (drawn.generator == generator)]
         for axes, quantity in zip(line, QUANTITIES, strict=True):
             for verifier in SHOWN:
@@ -38,7 +39,6 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
                 if len(cell):
                     style.band(axes, cell, "mean", "error", label=style.label(verifier), **style.VERIFIERS[verifier])
             axes.axhline(real[quantity], color="grey", linestyle=":", linewidth=0.8, label="real images")
-        line[0].set_yscale("log")
         line[0].set_ylabel(f"{split}\n{style.label(generator)}")
     for axes, title in zip(panels[0], QUANTITIES.values(), strict=True):
         axes.set_title(title)

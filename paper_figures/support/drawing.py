@@ -7,9 +7,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from matplotlib.transforms import Bbox
 
 from jaxcollapse import results
-from jaxcollapse.paper_figures.support.style import STYLE
+from jaxcollapse.paper_figures.support import style
 
 mpl.use("agg")
 
@@ -31,10 +32,15 @@ def draw(path: Path, out: Path, figures: Mapping[str, str]) -> Iterator[Path]:
     for name, module in figures.items():
         if name.startswith(experiment):
             place = out / name.replace(experiment, path.stem, 1)
-            with mpl.rc_context(STYLE):
+            with mpl.rc_context(style.STYLE):
                 figure, table = importlib.import_module(module).draw(data)
-                results.write_atomic(place.with_suffix(".png"), partial(figure.savefig, format="png"))
-                undated = partial(figure.savefig, format="pdf", metadata={"CreationDate": None})
+                width, height = figure.get_size_inches()
+                sizes = style.sizes(data.attrs["configuration"])
+                figure.text(0.99, 1, sizes, ha="right", va="bottom", fontsize=6)
+                # Above, because legends outside go down with the lower edge.
+                save = partial(figure.savefig, bbox_inches=Bbox.from_extents(0, 0, width, height + 0.15))
+                results.write_atomic(place.with_suffix(".png"), partial(save, format="png"))
+                undated = partial(save, format="pdf", metadata={"CreationDate": None})
                 results.write_atomic(place.with_suffix(".pdf"), undated)
             plt.close(figure)
             save_table = partial(table.to_csv, index=False, float_format="%.6g")

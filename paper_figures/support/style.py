@@ -1,5 +1,9 @@
 """The look of every figure."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -48,11 +52,24 @@ VERIFIERS = {
         ("federated_sinkhorn", PURPLE, "P", FULL, DASH_DOTS),
         ("tilt", GREEN, "d", FULL, "-"),
         ("private_tilt", GREEN, "d", OPEN, DOTTED),
+        ("recoloured", GREEN, "*", FULL, DASHED),
         ("moment_ratio", BROWN, "s", OPEN, DASHED),
         ("logistic_ratio", BROWN, "D", OPEN, DOTTED),
         ("balanced", BROWN, "X", FULL, "-"),
     )
 }
+WORKFLOWS = {
+    "replace": {"color": RED, "marker": "v"},
+    "accumulate": {"color": BLUE, "marker": "o"},
+    "accumulate_subsample": {"color": ORANGE, "marker": "s"},
+}
+# Looks of what has no look of its own.
+SERIES = tuple(
+    {"color": colour, "marker": marker, "linestyle": dash}
+    for colour, marker, dash in (
+        (BLUE, "o", "-"), (RED, "s", DASHED), (GREEN, "^", DASH_DOT), (ORANGE, "D", DASH_DOTS), (PURPLE, "v", DOTTED),
+    )
+)  # fmt: skip
 THEORY = {"color": BLACK, "linestyle": (0, (2, 1.5)), "linewidth": 0.8}
 LABELS = {
     "scheme_i": "Scheme I",
@@ -62,6 +79,17 @@ LABELS = {
     "gaussian_mixture": "Gaussian mixture",
     "eight_gaussians": "eight Gaussians",
 }
+SIZES = {
+    "num_kept": "n = {}",
+    "num_points": "n = {}",
+    "num_candidates": "N = {}",
+    "num_train": "real images: {}",
+    "num_silos": "silos: {}",
+    "num_seeds": "seeds: {}",
+    "seeds": "instances: {}",
+    "num_replicates": "replicates: {}",
+    "repeats": "median of {} runs",
+}
 
 
 def label(name: str) -> str:
@@ -69,11 +97,32 @@ def label(name: str) -> str:
     return LABELS.get(name, name.replace("_", " "))
 
 
-def band(axes: Axes, table: pd.DataFrame, y: str, error: str, **line) -> None:
-    """Draw a mean over generations with a band of two standard errors; a few markers tell lines apart."""
-    axes.plot(table.generation, table[y], markersize=3, markevery=0.2, **line)
-    low, high = table[y] - 2 * table[error], table[y] + 2 * table[error]
-    axes.fill_between(table.generation, low, high, color=line["color"], alpha=0.25, linewidth=0)
+def workflow(setting: str) -> dict[str, Any]:
+    """Look of a workflow, solid with selection and dotted without."""
+    name = setting.removesuffix("+select")
+    return WORKFLOWS[name] | {"linestyle": DOTTED if setting == name else "-"}
+
+
+def sizes(configuration: Mapping[str, Any]) -> str:
+    """Say how large a run was: samples and seeds."""
+    found = {words: configuration[name] for name, words in SIZES.items() if name in configuration}
+    if "seeds" in configuration:
+        found[SIZES["seeds"]] = len(configuration["seeds"])
+    return ", ".join(words.format(str(value).strip("[]")) for words, value in found.items())
+
+
+def band(axes: Axes, table: pd.DataFrame, y: str, error: str, x: str = "generation", **line) -> None:
+    """Draw a mean over generations, or rounds, with a band of two standard errors; a few markers tell lines apart.
+
+    On a logarithmic axis, set before, they are those of the logarithm: a mean does not reach zero by its error.
+    """
+    axes.plot(table[x], table[y], markersize=3, markevery=0.2, **line)
+    if axes.get_yscale() == "log":
+        factor = np.exp(2 * table[error] / table[y])
+        low, high = table[y] / factor, table[y] * factor
+    else:
+        low, high = table[y] - 2 * table[error], table[y] + 2 * table[error]
+    axes.fill_between(table[x], low, high, color=line["color"], alpha=0.25, linewidth=0)
 
 
 def over_seeds(table: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:

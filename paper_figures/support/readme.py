@@ -1,0 +1,140 @@
+"""The results that README states, from the tables beside the figures: `python -m paper_figures.support.readme`.
+
+README names a block in a comment, `<!-- NAME -->`, and ends it with `<!-- end -->`.
+"""
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jaxcollapse.analysis import seed_interval
+from jaxcollapse.paper_figures.support.style import label
+
+README, TABLES = Path("README.md"), Path("paper_figures/figures")
+SCORES = {"frechet": "Fréchet distance", "precision": "precision", "recall": "recall", "coverage": "coverage"}
+IMAGES = (
+    "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "pooled", "logistic_ratio", "tilt", "private_tilt",
+    "recoloured",
+)  # fmt: skip
+WIDTH = 120
+DISCLOSED = (0.05, 0.01, 0.002)
+
+
+def number(x: float, decimals: int = 2, sign: str = "") -> str:
+    """Write a number without the zero before its point."""
+    return re.sub(r"\b0\.", ".", f"{x:{sign}z.{decimals}f}")
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out a table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
+
+
+def interval(mean: float, half: float) -> str:
+    """Write a difference with its interval."""
+    decimals = 2 - (abs(mean) >= 1)
+    return f"{number(mean, decimals, '+')} ± {number(half, decimals)}"
+
+
+def compared(table: pd.DataFrame, verifiers: Iterable[str]) -> str:
+    """Write the scores of verifiers under every generator and, in brackets, their differences from random selection."""
+    rows, several = [], table.generator.nunique() > 1
+    for generator, found in table.groupby("generator", sort=False):
+        cells, prefix = found.set_index(["score", "verifier"]).sort_index(), f"{label(generator)}, " * several
+        random = cells["mean"] - cells.difference_mean  # the same for every verifier
+        rows.append([prefix + "random", *(number(random[score].iloc[0]) for score in SCORES)])
+        for verifier in (v for v in verifiers if v in found.verifier.array):
+            here = [cells.loc[score, verifier] for score in SCORES]
+            differences = [interval(cell.difference_mean, cell.difference_half) for cell in here]
+            means = [number(cell["mean"]) for cell in here]
+            rows.append([prefix + label(verifier), *map("{} ({})".format, means, differences)])
+    return markdown(["what selects", *SCORES.values()], rows)
+
+
+def siloed_images(read: Callable[[str], pd.DataFrame]) -> str:
+    """Compare verifiers on images."""
+    return compared(read("siloed_images_table"), IMAGES)
+
+
+def balanced_selection(read: Callable[[str], pd.DataFrame]) -> str:
+    """Compare balanced selection with its controls, under both generators."""
+    table = read("balanced_selection_table")
+    return compared(table, table.verifier.unique())
+
+
+def silo_geometry(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write factors on the distance of random selection: by budget over classes of silos, and along other dials."""
+    table = read("silo_geometry").assign(factor=lambda t: 2 ** -t["mean"])
+    dials = table[["num_silos", "num_train", "num_iterations"]]
+    on_map = (dials == dials.iloc[0]).all(axis=1)
+    columns = {f"budget {number(b)}": on_map & (table.budget == b) for b in table.budget.unique()}
+    columns["other dials"] = ~on_map
+    rows = []
+    for verifier in table.verifier.unique():
+        cells = (table.factor[where & (table.verifier == verifier)] for where in columns.values())
+        rows.append(
+            [label(verifier), *(" to ".join(dict.fromkeys(map(number, (cell.min(), cell.max())))) for cell in cells)]
+        )
+    return markdown(["what selects", *columns], rows)
+
+
+def generalization_cost(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write accuracies, excess risks and distances, and how risks go with distances."""
+    table = read("generalization_cost")
+    real, table = table[table.verifier == "real images"], table[table.verifier != "real images"]
+    last = table[table.generation == table.generation.max()].groupby("verifier", sort=False).accuracy.mean()
+    means = table.groupby("verifier", sort=False)[["excess", "entropic_w"]].mean()
+    rows = [
+        [label(verifier), number(last[verifier], 3), number(excess, 2, "+"), number(distance)]
+        for verifier, excess, distance in means.itertuples()
+    ]
+    rows.append(["real images", number(real.accuracy.item(), 3), "", ""])
+    slopes = [np.polyfit(seed.entropic_w, seed.excess, 1)[0] for _, seed in table.groupby("seed")]
+    slope, low, _ = seed_interval(np.asarray(slopes))
+    rank = table.entropic_w.corr(table.excess, method="spearman")
+    steepest, used = (table.allowed / table.entropic_w).mean(), (table.excess / table.allowed).max()
+    text = (
+        f"Seed by seed, excess risk rises at {number(slope)} ± {number(slope - low)} nats for a unit of W2, where the "
+        f"bound, with the steepest loss seen, allows {steepest:.0f}: at most {used:.1%} of it is used. "
+        f"Over all methods, generations and seeds the rank correlation of the two is {number(rank)}."
+    )
+    head = ["what selects", "accuracy, last generation", "excess risk in nats, all", "entropic W2, all"]
+    return f"{markdown(head, rows)}\n\n{textwrap.fill(text, WIDTH)}"
+
+
+def disclosure(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write the share of points that attacks recover, in the largest dimension."""
+    table = read("disclosure")
+    table = table[(table.quantity == "share_recovered") & (table.dim == table.dim.max())]
+    shares = table.set_index(["attack", "epsilon"])["mean"]
+    head = ["share of recovered points within a tenth of the spacing of a sample"]
+    rows = [[attack, *(number(shares[attack, e], 3) for e in DISCLOSED)] for attack in table.attack.unique()]
+    return markdown([*head, *(f"epsilon {number(e, 3).rstrip('0')}" for e in DISCLOSED)], rows)
+
+
+BLOCKS = {f.__name__: f for f in (siloed_images, balanced_selection, silo_geometry, generalization_cost, disclosure)}
+
+
+def fill(text: str, tables: Path) -> str:
+    """Write every block of a text anew.
+
+    Args:
+        text: with blocks of `BLOCKS`.
+        tables: directory of the tables, NAME.csv.
+    """
+
+    def read(name: str) -> pd.DataFrame:
+        return pd.read_csv(tables / f"{name}.csv")
+
+    def block(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n{BLOCKS[match[1]](read)}\n<!-- end -->"
+
+    return re.sub(r"(?s)<!-- (\w+) -->\n.*?<!-- end -->", block, text)
+
+
+if __name__ == "__main__":
+    README.write_text(fill(README.read_text(), TABLES))
