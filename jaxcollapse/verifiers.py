@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxcollapse import scores, selectors
-from jaxcollapse.base import Measure, Moments, Select, Target
+from jaxcollapse.base import Counted, Measure, Moments, Select, Target
 from jaxcollapse.checks import check_names, check_range, is_known
 from jaxcollapse.exchanges import (
     barycenter,
     carry_out,
+    carry_out_counted,
     feature_means,
     federated_sinkhorn,
     geodesic,
@@ -95,7 +96,7 @@ class Problem(NamedTuple):
         """The silo that verifies; NaN where there is none of that index."""
         return jax.tree.map(lambda leaf: leaf.at[self.settings.silo].get(mode="fill", fill_value=jnp.nan), self.silos)
 
-    def gradient(self, reference: Measure) -> scores.calibrated_gradient:
+    def gradient(self, reference: Measure | Counted) -> scores.calibrated_gradient:
         """Score towards a reference."""
         return scores.calibrated_gradient(reference, self.epsilon)
 
@@ -163,7 +164,7 @@ def scheme_i(p: Problem) -> Select:
 
 def scheme_ii(p: Problem) -> Select:
     """Keep what brings the pool nearer to the silos' barycenter [qiao2026]_."""
-    return selectors.top(p.gradient(carry_out(p.barycenter, p.key, None, p.silos)))
+    return selectors.top(p.gradient(carry_out_counted(p.barycenter, p.key, None, p.silos)))
 
 
 def by_federated_sinkhorn(p: Problem) -> Select:

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture
 
 import jaxcollapse as jc
-from jaxcollapse.base import Measure, counted
+from jaxcollapse.base import Counted, Measure, counted
 from jaxcollapse.exchanges import carry_out, carry_out_counted, federated_sinkhorn
 from jaxcollapse.exchanges.federated_sinkhorn import balance
 from jaxcollapse.linalg import mixed, no_history
@@ -187,3 +187,19 @@ def test_missing_silos_change_nothing():
     fewer = jax.jit(carry_out)(exchange, KEY, pool, stack_padded(kept))
     assert whole.error <= TOLERANCE
     assert_allclose(whole.f, fewer.f, atol=10 * TOLERANCE * float(epsilon))
+
+
+def test_data_that_are_no_numbers_end_the_rounds_and_are_counted():
+    pool, parts = pool_and_silos(("separated", False))
+    spoiled = parts[0]._replace(points=parts[0].points.at[3].set(jnp.nan))
+    silos = stack_padded([spoiled, *parts[1:]])
+    _, trouble = jax.jit(lambda score: score(KEY, pool))(exchanged_gradient(federated_sinkhorn(50.0), silos))
+    assert trouble["exchange_rounds"] == 1
+    assert trouble["transport problems that have not converged"] == 1
+
+
+def test_trouble_on_the_way_to_a_reference_is_told_with_every_pool():
+    pool, parts = pool_and_silos(("separated", False))
+    found = Counted(parts[0], {"marginal_error": jnp.float32(0.5)})
+    _, trouble = jax.jit(lambda score: score(KEY, pool))(calibrated_gradient(found, 50.0))
+    assert trouble["marginal_error"] == 0.5

@@ -141,7 +141,7 @@ class federated_sinkhorn(Exchange):
         return Server(pool, request, history, Potentials(anchored, jnp.zeros(0, f.dtype), error), rounds + 1)
 
     def finished(self, server: Server) -> Bool[Array, ""]:
-        return server.potentials.error <= self.tolerance
+        return ~(server.potentials.error > self.tolerance)  # of NaN no round makes a number
 
     def result(self, server: Server) -> Potentials:
         return server.potentials

@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxtyping import Array, Float, Key
 
-from jaxcollapse.base import Counted, Measure, together
+from jaxcollapse.base import Counted, Measure, counted, together
 from jaxcollapse.checks import check_numbers
 from jaxcollapse.exchanges import carry_out_counted
 from jaxcollapse.measures import as_measure
@@ -22,13 +22,14 @@ class calibrated_gradient:
     others. High brings the pool nearer to the reference. The marginal error is told, and counted above `TOLERANCE`.
 
     Attributes:
-        reference: a measure or points, or `Potentials` of the pool that an exchange found.
+        reference: a measure or points, or `Potentials` of the pool that an exchange found; `Counted` where it was found
+            with trouble, which is then told with every pool.
         epsilon: in squared units of the data, the same for all references that are compared, shape [].
         tau: where on the geodesic from the pool the reference lies, in (0, 1], shape []; potentials towards it are
             :math:`\tau` times those towards the far end.
     """
 
-    reference: Measure | Potentials | Float[Array, "m d"]
+    reference: Measure | Potentials | Counted | Float[Array, "m d"]
     epsilon: Scalar
     tau: Scalar = 1.0
 
@@ -36,10 +37,11 @@ class calibrated_gradient:
         check_numbers(1e-6, 1, tau=self.tau)
 
     def __call__(self, key: Key[Array, ""], pool: Measure) -> Counted:
-        r = self.reference
+        r, of_reference = counted(self.reference)
         f, _, error = r if isinstance(r, Potentials) else sinkhorn(pool, as_measure(r), self.epsilon)
         others = pool.weights @ f - pool.weights * f
-        return Counted(-(f - others / (pool.weights.sum() - pool.weights)) / self.tau, unconverged(error))
+        score = -(f - others / (pool.weights.sum() - pool.weights)) / self.tau
+        return Counted(score, together([of_reference, unconverged(error)]))
 
 
 @closure
@@ -55,6 +57,5 @@ class exchanged_gradient:
     silos: Measure
 
     def __call__(self, key: Key[Array, ""], pool: Measure) -> Counted:
-        found, of_exchange = carry_out_counted(self.exchange, key, pool, self.silos)
-        score, trouble = calibrated_gradient(found, self.exchange.epsilon, self.exchange.tau)(key, pool)
-        return Counted(score, together([of_exchange, trouble]))
+        found = carry_out_counted(self.exchange, key, pool, self.silos)
+        return calibrated_gradient(found, self.exchange.epsilon, self.exchange.tau)(key, pool)
