@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxcollapse.data.files import check_size, most_inside, open_file, reading
+from jaxcollapse.data.files import Unreadable, check_size, most_inside, open_file, reading
 from jaxcollapse.data.images import LabelledImages, from_bytes, labelled_images
 
 NAME = "images.npz"
@@ -56,6 +56,6 @@ def _read_array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     member = archive.getinfo(f"{name}.npy")
     check_size(f"{path}, {name}", member.file_size, most_inside(path))
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise NotImplementedError(f"{name} is compressed by method {member.compress_type}")
+        raise Unreadable(f"{path}: {name} is compressed by method {member.compress_type}, must be stored or deflated")
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
