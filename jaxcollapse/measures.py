@@ -268,9 +268,9 @@ def union(parts: Moments) -> Moments:
 
 
 def compact(measure: Measure, size: int) -> Measure:
-    """Keep at most the `size` heaviest points, heavier ones first and in their order where masses tie."""
-    weights, index = jax.lax.top_k(measure.weights, min(size, measure.weights.shape[-1]))
-    return Measure(measure.points[index], weights)
+    """Keep the first `size` points whose mass is not zero, in their order, filled up with mass zero at the origin."""
+    index = jnp.searchsorted(jnp.cumsum(measure.weights != 0), 1 + jnp.arange(size))
+    return jax.tree.map(lambda leaf: leaf.at[index].get(mode="fill", fill_value=0), measure)
 
 
 def blockwise(data: Measure) -> Callable[[Callable[[Any, Measure], Any], Any], Any]:

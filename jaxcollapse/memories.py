@@ -21,6 +21,8 @@ def moments_memory() -> Memory:
         return exact(zeros_like_shape(jax.eval_shape(as_moments, kept)))
 
     def add(state: Merged, data: Data, max_points: int) -> Merged:
+        if isinstance(data, Measure) and max_points < len(data.weights):
+            data = compact(data, max_points)  # a twentieth of a pool costs a twentieth
         return merge_exactly(state, exact(as_moments(data)))
 
     return Memory(init, add, training=lambda state: state.moments, subsample=None)

@@ -82,8 +82,6 @@ def kernel_density(
                 )
         fit_in = jnp.sum(data.weights > 0) <= max_points
         points, weights = compact(data, max_points)
-        missing = max_points - weights.shape[0]
-        points, weights = jnp.pad(points, ((0, missing), (0, 0))), jnp.pad(weights, (0, missing))
         _, mean, covariance = as_moments(Measure(points, weights))
         eye = jnp.eye(mean.shape[0], dtype=mean.dtype)
         if callable(bandwidth):
