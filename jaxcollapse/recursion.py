@@ -27,6 +27,7 @@ from jaxcollapse.base import (
     summed,
     together,
 )
+from jaxcollapse.prng import unrolled
 from jaxcollapse.tree import row, stack
 
 RECORD = 2**32 - 1  # beyond the indices that a step splits its key into
@@ -232,7 +233,7 @@ def fill(
 
 
 def _step(run: Run, state: State) -> tuple[Key[Array, ""], State, Info]:
-    key = jax.random.fold_in(run.key, state.generation)
+    key = jax.random.fold_in(unrolled(run.key), state.generation)
     return key, *run.collapse.step(key, state, run.sizes)
 
 
@@ -244,11 +245,11 @@ def _stand(run: Run, state: State) -> tuple[Key[Array, ""], State, Info]:
         return jnp.full(leaf.shape, fill, leaf.dtype)
 
     _, info = jax.eval_shape(run.collapse.step, run.key, state, run.sizes)
-    return run.key, state, jax.tree.map(missing, info)
+    return unrolled(run.key), state, jax.tree.map(missing, info)
 
 
 def _record(run: Run, key: Key[Array, ""], state: State, info: Info) -> tuple[Any, Mapping[str, Array]]:
-    return run.record(jax.random.fold_in(key, RECORD), state, info), info.trouble
+    return run.record(jax.random.fold_in(unrolled(key), RECORD), state, info), info.trouble
 
 
 def run(key: Key[Array, ""], collapse: Collapse, params: Any, sizes: Sizes, record: Record) -> tuple[State, Any]:

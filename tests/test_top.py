@@ -12,7 +12,7 @@ from scipy import stats
 
 from jaxcollapse.base import Moments, Target, counted
 from jaxcollapse.gaussian.quadratic_form import Energy, energy_quantile, log_laplace, standardise, tilt
-from jaxcollapse.gaussian.top import _gamma, proposals_needed, top_of_gaussian
+from jaxcollapse.gaussian.top import _gamma, best_tilt, proposals_needed, top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.measures import as_moments
 from jaxcollapse.recursion import sample_and_select
@@ -132,9 +132,8 @@ def test_acceptance_is_never_below_what_the_proposals_are_counted_for(dim):
     def acceptance(energy, budget):
         energy, _ = standardise(energy)
         threshold, contour = energy_quantile(energy, budget / (1 - budget))
-        quantile = threshold + tilt(energy, contour.vertex)[1]
-        z = jnp.append(0, jnp.geomspace(1e-3, 1e7, 2000))
-        return budget * jnp.exp(-jnp.min(log_laplace(energy, z) + z * quantile))
+        quantile, z = threshold + tilt(energy, contour.vertex)[1], best_tilt(threshold, contour)
+        return budget * jnp.exp(-log_laplace(energy, z) - z * quantile)
 
     rates = acceptance(energy, jnp.asarray(budgets))
     assumed = [n / proposals_needed(n, budget, dim) for budget in budgets]

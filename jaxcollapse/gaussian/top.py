@@ -9,7 +9,7 @@ import scipy
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxcollapse.base import Keep, Measure, Moments, Sizes, Target
-from jaxcollapse.gaussian.quadratic_form import Contour, Energy, energy_quantile, log_laplace, tilted_normal
+from jaxcollapse.gaussian.quadratic_form import Contour, Energy, energy_quantile, tilt, tilted_normal
 from jaxcollapse.gaussian.truncation import separate
 
 
@@ -31,36 +31,47 @@ def top_of_gaussian(target: Target) -> Keep:
     """
 
     def keep(key, params: Moments, sizes: Sizes) -> Measure:
-        num_proposals = proposals_needed(sizes.max_kept, sizes.max_kept / sizes.max_candidates, params.mean.shape[-1])
         dim, dtype = params.mean.shape[-1], params.mean.dtype
-        size = 2 * 3 * _ATTEMPTS
-        normal = jax.random.normal(key, (size + (dim + 2) * num_proposals,), dtype)
-        # One draw serves all purposes, and the barrier keeps it one: each place where the compiler puts the
-        # generator costs a quarter of a second to compile, and each use of v would draw it again.
-        order, normal = jnp.split(jax.lax.optimization_barrier(normal), [size])
-        normal, spare = jnp.split(normal.reshape(dim + 2, -1), [dim])
+        half = -(-proposals_needed(sizes.max_kept, sizes.max_kept / sizes.max_candidates, dim) // 2)
+
+        def draw(key):
+            order_key, normal_key, spare_key = jax.random.split(key, 3)
+            return (
+                jax.random.normal(order_key, (3 * _ATTEMPTS,), dtype),
+                jax.random.normal(normal_key, (half * dim,), dtype),
+                jax.random.exponential(spare_key, (half,), dtype),
+            )
+
+        # In a loop, of two turns, since the compiler would draw anew wherever the numbers are used.
+        order, normal, spare = jax.lax.map(draw, jax.random.split(key))
+        normal = normal.reshape(2, half, dim)
 
         frame = separate(params, target)
         threshold, contour = _threshold(order.reshape(2, 3, -1), frame.energy, sizes)
-        # The best tilt has no pole to stay off: it lies between zero and the vertex, or is zero beyond the mean.
-        candidates = jnp.maximum(contour.vertex, 0) * jnp.linspace(0, 1, 64, dtype=dtype)
-        exponent = log_laplace(contour.energy, candidates - contour.vertex) + candidates * threshold
         everything = (sizes.num_kept == sizes.num_candidates) | (frame.unit == 0)
-        z = jnp.where(everything, 0, candidates[jnp.argmin(exponent)])
+        z = jnp.where(everything, 0, best_tilt(threshold, contour))
         threshold = jnp.where(everything, jnp.finfo(dtype).max, threshold)
 
+        c, b = contour.energy
         mean, variance = tilted_normal(contour.energy, z - contour.vertex)
-        v = mean[:, None] + jnp.sqrt(variance)[:, None] * normal
-        energy = contour.energy.square @ v**2 + 2 * contour.energy.slope @ v
-        accepted = (energy <= threshold) & (_exponential(spare) >= z * (threshold - energy))
-        index, num_accepted = first_true(accepted, sizes.max_kept)
+        scale = jnp.sqrt(variance)
+        energy = normal**2 @ (c * variance) + normal @ (2 * scale * (c * mean + b)) + (c * mean + 2 * b) @ mean
+        accepted = (energy <= threshold) & (spare >= z * (threshold - energy))
+        index, num_accepted = first_true(accepted.reshape(-1), sizes.max_kept)
         kept = jnp.arange(sizes.max_kept) < jnp.minimum(sizes.num_kept, num_accepted)
 
+        v = mean + scale * normal[index // half, index % half]
         mean, variance = tilted_normal(frame.energy, contour.vertex)
-        w = mean + jnp.sqrt(variance) * v[:, index].T
-        return Measure(frame.mean + w @ frame.basis.T, kept.astype(dtype))
+        return Measure(frame.mean + (mean + jnp.sqrt(variance) * v) @ frame.basis.T, kept.astype(dtype))
 
     return keep
+
+
+def best_tilt(threshold: Float[Array, ""], contour: Contour) -> Float[Array, ""]:
+    """Find the tilt under which the mean energy is the threshold: it is zero, or lies between zero and the vertex."""
+    tilts = jnp.maximum(contour.vertex, 0) * jnp.linspace(0, 1, 16, dtype=threshold.dtype)
+    energy, displacement, _ = tilt(contour.energy, tilts - contour.vertex)
+    return jnp.interp(-threshold, -displacement - energy.square.sum(axis=-1), tilts)
 
 
 def first_true(mask: Bool[Array, " n"], size: int) -> tuple[Int[Array, " size"], Int[Array, ""]]:
