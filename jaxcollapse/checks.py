@@ -6,7 +6,7 @@ Each check names the argument, what was given and what is allowed.
 import difflib
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -197,7 +197,7 @@ def check_transport(source: Measure, target: Measure, epsilon: Any) -> None:
     if is_known(epsilon) and not (scalar and np.asarray(epsilon) > 0):
         raise ValueError(f"epsilon = {float(epsilon) if scalar else shown(epsilon)}: must be positive")
     n, m = source.weights.shape[-1], target.weights.shape[-1]
-    per_pair, memory = 2 * source.points.dtype.itemsize, _device_memory()  # the costs and the plan
+    per_pair, memory = 2 * source.points.dtype.itemsize, device_memory()  # the costs and the plan
     if n * m * per_pair > memory:
         raise ValueError(
             f"source has {n} points and target {m}: the plan between them needs {n * m * per_pair / 2**30:.1f} GiB of "
@@ -205,24 +205,38 @@ def check_transport(source: Measure, target: Measure, epsilon: Any) -> None:
         )
 
 
-def check_memory(program: jax.stages.Lowered | jax.stages.Compiled) -> None:
-    """Require memory for what a program takes and returns and, once it is compiled, for what it holds meanwhile.
+def memory_needed(programs: Sequence[jax.stages.Lowered | jax.stages.Compiled], devices: Sequence[Any] = ()) -> int:
+    """Count the bytes on each device for what a program takes and returns and, once it is compiled, holds meanwhile.
+
+    Of several programs, which run one by one, the largest counts.
+    """
+
+    def of(program: jax.stages.Lowered | jax.stages.Compiled) -> int:
+        if isinstance(program, jax.stages.Compiled) and (planned := program.memory_analysis()):
+            held = planned.argument_size_in_bytes + planned.output_size_in_bytes - planned.alias_size_in_bytes
+            return held + planned.temp_size_in_bytes
+        shapes = jax.tree.leaves((program.args_info, program.out_info))
+        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in shapes) // max(len(devices), 1)
+
+    return max(map(of, programs))
+
+
+def check_memory(programs: Sequence[jax.stages.Lowered | jax.stages.Compiled], devices: Sequence[Any] = ()) -> None:
+    """Require memory for programs, on each of the devices that divide them among themselves or on the default one.
 
     Raises:
-        ValueError: if the device has less.
+        ValueError: if a device has less.
     """
-    shapes = jax.tree.leaves((program.args_info, program.out_info))
-    needed, memory = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in shapes), _device_memory()
-    if isinstance(program, jax.stages.Compiled) and (planned := program.memory_analysis()):
-        needed += planned.temp_size_in_bytes
+    needed, memory = memory_needed(programs, devices), device_memory(devices)
     if needed > memory:
         raise ValueError(f"{needed / 2**30:.1f} GiB of memory are needed of {memory / 2**30:.1f}: lower the sizes")
 
 
-def _device_memory() -> int:
-    """Read how many bytes the default device has."""
-    statistics = jax.devices()[0].memory_stats()
-    return statistics["bytes_limit"] if statistics else psutil.virtual_memory().total
+def device_memory(devices: Sequence[Any] = ()) -> int:
+    """Read how many bytes each device has; the processors of a machine share its memory."""
+    local = [device for device in devices if device.process_index == jax.process_index()] or jax.local_devices()[:1]
+    statistics = local[0].memory_stats()
+    return statistics["bytes_limit"] if statistics else psutil.virtual_memory().total // len(local)
 
 
 def is_known(value: Any) -> bool:

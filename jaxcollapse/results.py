@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from jaxcollapse.tree import is_key
 from jaxcollapse.version import __version__
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn")  # the last holds the digits
@@ -170,19 +170,15 @@ def digest(tree: Any) -> str:
     """Hash the shapes, types and bytes of a pytree of arrays."""
     found = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
-        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
         found.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
 
-def digest_program(program: jax.stages.Lowered) -> str:
-    """Hash a program: its code, its settings and the arrays that it captured."""
-    return hashlib.sha256(program.as_text().encode()).hexdigest()
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def digest_program(*programs: jax.stages.Lowered) -> str:
+    """Hash programs: their code, their settings and the arrays that they captured."""
+    return hashlib.sha256("".join(program.as_text() for program in programs).encode()).hexdigest()
 
 
 def save_arrays(path: Path, arrays: Sequence[ArrayLike], identity: Mapping[str, str]) -> None:
@@ -199,6 +195,18 @@ def load_arrays(path: Path, identity: Mapping[str, str]) -> list[np.ndarray] | N
     Raises:
         ValueError: if another run made it.
     """
+    if (stored := read_arrays(path)) is None:
+        return None
+    arrays, found = stored
+    wanted = {**identity, **versions()}
+    other = [name for name in wanted if found.get(name) != wanted[name]]
+    if other:
+        raise ValueError(f"{path} is the checkpoint of another run, which differs in {', '.join(other)}: remove it")
+    return arrays
+
+
+def read_arrays(path: Path) -> tuple[list[np.ndarray], dict[str, str]] | None:
+    """Read a checkpoint of any run, with what identifies it, as `load_arrays` does."""
     if not path.exists():
         return None
     content = path.read_bytes()
@@ -209,11 +217,8 @@ def load_arrays(path: Path, identity: Mapping[str, str]) -> list[np.ndarray] | N
         return None
     with np.load(io.BytesIO(rest)) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    found, wanted = json.loads(str(arrays.pop("identity"))), {**identity, **versions()}
-    other = [name for name in wanted if found.get(name) != wanted[name]]
-    if other:
-        raise ValueError(f"{path} is the checkpoint of another run, which differs in {', '.join(other)}: remove it")
-    return [arrays[f"arr_{i}"] for i in range(len(arrays))]
+    identity = json.loads(str(arrays.pop("identity")))
+    return [arrays[f"arr_{i}"] for i in range(len(arrays))], identity
 
 
 def _damaged(path: Path) -> Path:

@@ -1,5 +1,6 @@
-"""Sweeps: many runs over named axes, compiled as one program and run in chunks of generations."""
+"""Sweeps: many runs over named axes, compiled as one program and run in chunks of lanes and of generations."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike
 
 from jaxcollapse import results
 from jaxcollapse.base import Run
 from jaxcollapse.checks import check_count, check_memory, check_range, shown
+from jaxcollapse.history import History, Rows, kept_width, named
+from jaxcollapse.lanes import LANES, Layout, agreed, compile_all, fit, mesh_of, on_host, put
 from jaxcollapse.recursion import fill
 
 Progress = Callable[[int, int, str], None]
 MOST_SEEDS = 10**6
+MOST_ROWS = 50  # generations of which a device holds the records
+TAKEN = ("generation", "generations", "lanes", "devices", "program", "range", "names")
 
 
 class Axis(NamedTuple):
@@ -68,11 +72,14 @@ def sweep(
     checkpoint: Path | str | None = None,
     progress: Progress | None = None,
     interval: float = 1.0,
+    devices: Sequence[Any] | None = None,
+    lanes: int | None = None,
 ) -> xr.Dataset:
     """Run `build(**point)` at every point of a product of axes.
 
-    One program is traced and compiled, whatever the length of the axes. Given a checkpoint or progress, it runs a chunk
-    of generations at a time, as many as the interval has room for.
+    The points are lanes. As many as fit in memory run at once, divided among the devices, and some generations at a
+    time, as many as the interval has room for: all by one program, traced and compiled once. What the devices hold
+    grows neither with the lanes nor, where the memory of the recursion does not, with the generations.
 
     Args:
         build: makes a run from one value of each axis, by name.
@@ -80,119 +87,144 @@ def sweep(
         fixed: further arguments of `build`, the same at all points. Arrays that `build` captures would be written into
             the program instead.
         prepare: makes further arguments of `build` that do not depend on the generation, such as selectors, from the
-            same arguments; once a sweep.
+            same arguments; once a lane.
         dims: names of the axes that records have of their own, by record.
         coords: labels of those axes.
-        checkpoint: file that holds the state, written every ten intervals, at the end and on interruption. A sweep that
-            finds it continues, bit for bit.
-        progress: called with the generations done, all of them, and what comes next: `tracing`, `compiling`, `running`;
-            an exception that it raises interrupts the sweep.
-        interval: seconds of a chunk, about.
+        checkpoint: file that holds the state, written every ten intervals, at the end and on interruption; further
+            chunks of lanes have files of their own beside it. A sweep that finds it continues, bit for bit.
+        progress: called with the generations done, all of them, summed over the chunks of lanes, and what comes next:
+            `tracing`, `compiling`, `running`; an exception that it raises interrupts the sweep.
+        interval: seconds of a chunk of generations, about.
+        devices: that divide the lanes; by default all of this process.
+        lanes: that run at once, rounded up to a multiple of the devices, and to two each; by default those of the
+            checkpoint, or as many as fit. Equal numbers a device give results that are equal bit for bit; others round
+            differently.
 
     Returns:
         All records, by name, with the axes, `generation` and their own axes as dimensions, and magnitudes that were
         told on the way, such as `marginal_error`. The attribute `warnings` lists what went wrong, in words; each is a
-        Python warning as well.
+        Python warning as well. The attribute `layout` counts lanes, devices, lanes that a device runs at once, and
+        chunks.
 
     Raises:
-        ValueError: if an axis does not fit its labels or has a name that is taken, or the checkpoint is of another
-            sweep.
+        ValueError: if an axis does not fit its labels or has a name that is taken, the checkpoint is of another
+            sweep, width or number of devices, or memory has no room for the fewest lanes.
 
     Example:
         >>> runs = sweep(build, {"budget": [0.1, 0.25], "seed": seeds(8)})
     """
-    named = {name: _as_axis(name, axis) for name, axis in axes.items()}
-    points, fixed = {name: axis.values for name, axis in named.items()}, dict(fixed or {})
-    clash = sorted(set(named) & {*fixed, "generation", "generations", "program"})
+    named_axes = {name: _as_axis(name, axis) for name, axis in axes.items()}
+    points = {name: on_host(axis.values) for name, axis in named_axes.items()}
+    fixed = dict(fixed or {})
+    clash = sorted(set(named_axes) & {*fixed, *TAKEN})
     if clash:
         raise ValueError(f"axes: {clash} are taken, by fixed or by the sweep itself")
-    num_axes, horizon = len(named), []
-    checkpoint = checkpoint and Path(checkpoint)
+    if lanes is not None:
+        check_count("lanes", lanes, low=1)
+    checkpoint, report, horizon = checkpoint and Path(checkpoint), progress or (lambda *_: None), []
+    identity = {}
+    if checkpoint:
+        identity = {name: results.digest((np.asarray(axis.labels), axis.values)) for name, axis in named_axes.items()}
+        identity |= {name: results.digest(value) for name, value in fixed.items()}
+        lanes = lanes or kept_width(checkpoint)
+    devices = jax.local_devices() if devices is None else devices
+    mesh = mesh_of(devices)
+    shape, fixed = tuple(len(axis.labels) for axis in named_axes.values()), put(fixed, mesh)
 
     def make(point, prepared, fixed) -> Run:
         run = build(**{**fixed, **point, **prepared})
         horizon.append(run.sizes.num_generations)
         return run
 
-    def begin(point, prepared, fixed):
+    def begin(lane, fixed):
+        _, point = lane
+        prepared = {} if prepare is None else prepare(**fixed, **point)
         run = make(point, prepared, fixed)
-        return run.collapse.init(run.params, run.sizes)
+        return prepared, run.collapse.init(run.params, run.sizes)
 
-    def proceed(point, prepared, fixed, state, begun, count):
-        return fill(make(point, prepared, fixed), state, begun, count, max_rows)
+    def proceed(lane, prepared, fixed, state, begun, count):
+        _, point = lane
+        state, (records, trouble) = fill(make(point, prepared, fixed), state, begun, count, max_rows())
+        return state, Rows(named(records), dict(trouble))
 
-    def over_axes(function: Callable, *others: int | None) -> Callable:
-        """Map over all axes: of points, of `prepared` and of the others; `fixed` is the same at all points."""
-        for name in reversed(points):
-            mapped = {other: 0 if other == name else None for other in points}
-            function = jax.vmap(function, in_axes=(mapped, 0, None, *others))
-        return function
+    def max_rows() -> int:
+        return min(horizon[0] + 1, MOST_ROWS)
 
-    report = progress or (lambda done, total, doing: None)
-    report(0, 0, "tracing")
-    prepared = {}
-    if prepare is not None:
-        prepared = jax.jit(over_axes(lambda point, _, fixed: prepare(**fixed, **point)))(points, {}, fixed)
-    first = jax.jit(over_axes(begin))
-    state = jax.eval_shape(first, points, prepared, fixed)
-    num_generations, in_chunks = horizon[0], checkpoint is not None or progress is not None
-    max_rows = min(num_generations + 1, max(50, num_generations // 10)) if in_chunks else num_generations + 1
-    chunk = jax.jit(over_axes(proceed, 0, None, None))
-    program = chunk.lower(points, prepared, fixed, state, np.bool_(1), np.int32(max_rows))
-    check_memory(program)
-    identity = {}
-    if checkpoint is not None:
-        identity = {
-            "generations": str(num_generations),
-            **{name: results.digest((np.asarray(axis.labels), axis.values)) for name, axis in named.items()},
-            **{name: results.digest(value) for name, value in fixed.items()},
-            "program": results.digest_program(program),
-        }
-    history = _History(num_axes, num_generations + 1, program.out_info[1])
-    stored = results.load_arrays(checkpoint, identity) if checkpoint is not None else None
-    if stored is not None:
-        history.restore(stored, jax.tree.structure(state))
+    def lower(layout: Layout) -> list[jax.stages.Lowered]:
+        report(0, 0, "tracing")
+        lane = layout.take(points, *layout.chunks[0])
+        first = layout.over_lanes(begin, (0, None)).trace(lane, fixed)
+        chunk = layout.over_lanes(proceed, (0, 0, None, 0, None, None), donate_argnums=3)
+        return [first.lower(), chunk.lower(lane, first.out_info[0], fixed, first.out_info[1], np.bool_(1), np.int32(1))]
 
-    def save() -> None:
-        if checkpoint is not None:
-            results.save_arrays(checkpoint, history.leaves(), identity)
+    def compile_(layout: Layout, programs: Sequence[jax.stages.Lowered], chunk: int = 0, count: int = 0) -> list[Any]:
+        tell(layout, chunk, count, "compiling")
+        return compile_all(programs)
 
-    def tell(doing: str) -> None:
-        report(max(history.num_rows - 1, 0), num_generations, doing)
+    def tell(layout: Layout, chunk: int, count: int, doing: str) -> None:
+        num_generations = horizon[0]
+        report(chunk * num_generations + max(count - 1, 0), len(layout.chunks) * num_generations, doing)
 
-    if history.num_rows <= num_generations:
-        tell("compiling")
-        if stored is None:
-            history.reached = (0, first(points, prepared, fixed))
-        compiled, count, saved = program.compile(), 1 if in_chunks else max_rows, time.monotonic()
-        check_memory(compiled)
-        tell("running")
-        try:
-            while history.num_rows <= num_generations:
-                started, count = time.monotonic(), min(count, num_generations + 1 - history.num_rows)
-                begun = np.bool_(history.num_rows > 0)
-                state, rows = compiled(points, prepared, fixed, history.reached[1], begun, np.int32(count))
-                history.extend(count, rows, state)
-                now = time.monotonic()
-                if history.num_rows > num_generations or now - saved >= 10 * interval:
-                    save()
-                    saved = time.monotonic()
-                tell("running")
-                count = int(np.clip(count * interval / max(now - started, 1e-9), 1, min(4 * count, max_rows)))
-        except KeyboardInterrupt:
-            save()
-            raise
+    layout, compiled = Layout(mesh, shape, 0, math.prod(shape), 0), []
+    if lanes is None:
+        layout, programs, compiled = fit(layout, lower, compile_, fixed)
     else:
-        tell("running")
+        layout = layout.of_width(lanes)
+        programs = lower(layout)
+    num_generations, num_rows = horizon[0], horizon[0] + 1
+    if checkpoint:
+        of_program = {"lanes": layout.width, "devices": mesh.size, "program": results.digest_program(*programs)}
+        identity = {"generations": str(num_generations)} | identity | {k: str(v) for k, v in of_program.items()}
+    history = History(layout, num_rows, programs[1].out_info[1], checkpoint, identity)
 
-    records, trouble = history.records
-    leading = {name: axis.labels for name, axis in named.items()} | {"generation": np.arange(num_generations + 1)}
-    magnitudes = {name: each for name, each in trouble.items() if np.issubdtype(each.dtype, np.floating)}
-    messages = in_words({name: counts for name, counts in trouble.items() if name not in magnitudes})
-    for message in messages:
+    steps, saved = 1, time.monotonic()
+    for chunk, (low, high) in enumerate(layout.chunks):
+        count, leaves = history.load(chunk)
+        if count == num_rows:
+            tell(layout, chunk, count, "running")
+            continue
+        if not compiled:
+            check_memory(programs, devices)
+            compiled = compile_(layout, programs, chunk, count)
+            check_memory(compiled, devices)
+        lane = layout.take(points, low, high)
+        prepared, state = compiled[0](lane, fixed)
+        if leaves:
+            state = put(jax.tree.unflatten(jax.tree.structure(state), leaves), mesh, LANES)
+        reached = count, state  # one value, so that no interruption comes between
+        try:
+            tell(layout, chunk, count, "running")
+            while count < num_rows:
+                started, steps = time.monotonic(), min(steps, num_rows - count)
+                begun = np.bool_(count > 0)
+                state, rows = compiled[1](lane, prepared, fixed, reached[1], begun, np.int32(steps))
+                history.write(chunk, count, steps, rows)
+                count += steps
+                reached = count, state
+                now = time.monotonic()
+                further = np.clip(steps * interval / max(now - started, 1e-9), 1, min(4 * steps, max_rows()))
+                due = count == num_rows or now - saved >= 10 * interval
+                steps, due = (int(each) for each in agreed(mesh, np.int32([further, due])))
+                if due:
+                    history.save(chunk, *reached)
+                    saved = time.monotonic()
+                tell(layout, chunk, count, "running")
+        except KeyboardInterrupt:
+            if not (mesh.is_multi_process or any(leaf.is_deleted() for leaf in jax.tree.leaves(reached[1]))):
+                history.save(chunk, *reached)
+            raise
+
+    found = _dataset(history.rows, named_axes, num_rows, dims or {}, coords or {})
+    for message in found.attrs["warnings"]:
         warnings.warn(message, stacklevel=2)
-    found = _dataset(records, leading, dims or {}, coords or {}).assign_attrs(warnings=messages)
-    return found.assign({name: (tuple(leading), each) for name, each in magnitudes.items() if name not in found})
+    return found.assign_attrs(
+        layout={
+            "lanes": layout.high,
+            "devices": mesh.size,
+            "lanes_per_device": layout.width // mesh.size,
+            "chunks": len(layout.chunks),
+        }
+    )
 
 
 def along(name: str, datasets: Mapping[Any, xr.Dataset]) -> xr.Dataset:
@@ -204,44 +236,6 @@ def along(name: str, datasets: Mapping[Any, xr.Dataset]) -> xr.Dataset:
     found = xr.concat(parts, labels, join="outer", coords="minimal", combine_attrs="drop")
     messages = [f"{label}: {m}" for label, part in datasets.items() for m in part.attrs.get("warnings", [])]
     return found.assign_attrs(warnings=messages)
-
-
-class _History:
-    """Records of the generations done, on the host, and the state that goes on from there.
-
-    Attributes:
-        records: pytree of arrays, in which generations are the axis `num_axes`.
-        reached: number of generations recorded, 0 among them, and the state after them: one value, so that no
-            interruption comes between.
-    """
-
-    def __init__(self, num_axes: int, max_rows: int, shapes: Any):
-        def whole(chunk):
-            return np.empty((*chunk.shape[:num_axes], max_rows, *chunk.shape[num_axes + 1 :]), chunk.dtype)
-
-        self._leading, self.records, self.reached = (slice(None),) * num_axes, jax.tree.map(whole, shapes), (0, None)
-
-    @property
-    def num_rows(self) -> int:
-        return self.reached[0]
-
-    def extend(self, count: int, records: Any, state: Any) -> None:
-        """Add the first rows of a chunk."""
-        to = (*self._leading, slice(self.num_rows, self.num_rows + count))
-        for all_rows, new in zip(jax.tree.leaves(self.records), jax.tree.leaves(records), strict=True):
-            all_rows[to] = np.asarray(new)[(*self._leading, slice(count))]
-        self.reached = (self.num_rows + count, state)
-
-    def leaves(self) -> list[ArrayLike]:
-        """List the number of rows, all of them, and the state."""
-        num_rows, state = self.reached
-        rows = [x[(*self._leading, slice(num_rows))] for x in jax.tree.leaves(self.records)]
-        return [num_rows, *rows, *jax.tree.leaves(state)]
-
-    def restore(self, stored: list[np.ndarray], state: Any) -> None:
-        """Take what `leaves` listed, given the structure of the state."""
-        first = len(jax.tree.leaves(self.records)) + 1
-        self.extend(int(stored[0]), stored[1:first], jax.tree.unflatten(state, map(jnp.asarray, stored[first:])))
 
 
 def _as_axis(name: str, axis: Any) -> Axis:
@@ -257,16 +251,21 @@ def _as_axis(name: str, axis: Any) -> Axis:
 
 
 def _dataset(
-    records: Any, leading: Mapping[str, Any], dims: Mapping[str, Sequence[str]], coords: Mapping[str, Any]
+    rows: Rows, axes: Mapping[str, Axis], num_rows: int, dims: Mapping[str, Sequence[str]], coords: Mapping[str, Any]
 ) -> xr.Dataset:
-    """Name the records' axes. A record that is no dictionary is named by its fields."""
+    """Give lanes back their axes, name those of the records, and say what went wrong."""
+    leading = {name: axis.labels for name, axis in axes.items()} | {"generation": np.arange(num_rows)}
+    shape = tuple(map(len, leading.values()))
+    rows = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[2:]), rows)
     variables = {}
-    for path, leaf in jax.tree.leaves_with_path(records):
-        name = jax.tree_util.keystr(path, simple=True, separator=".") or "record"
-        num_own = leaf.ndim - len(leading)
-        own = dims.get(name, [f"{name}_{i}" for i in range(num_own)])
-        variables[name] = ((*leading, *own), np.asarray(leaf))
-    return xr.Dataset(variables, {name: np.asarray(labels) for name, labels in {**leading, **coords}.items()})
+    for name, leaf in rows.records.items():
+        own = dims.get(name, [f"{name}_{i}" for i in range(leaf.ndim - len(leading))])
+        variables[name] = ((*leading, *own), leaf)
+    magnitudes = {name: each for name, each in rows.trouble.items() if np.issubdtype(each.dtype, np.floating)}
+    told = {name: (tuple(leading), each) for name, each in magnitudes.items() if name not in variables}
+    messages = in_words({name: counts for name, counts in rows.trouble.items() if name not in magnitudes})
+    labels = {name: np.asarray(each) for name, each in {**leading, **coords}.items()}
+    return xr.Dataset({**variables, **told}, labels, {"warnings": messages})
 
 
 def in_words(trouble: Mapping[str, np.ndarray]) -> list[str]:

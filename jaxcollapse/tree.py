@@ -42,8 +42,8 @@ def stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(join, *trees)
 
 
-def row(tree: Any, index: int | Array) -> Any:
-    """Take one of a stack."""
+def row(tree: Any, index: int | Array | np.ndarray) -> Any:
+    """Take one of a stack, or several."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
@@ -60,6 +60,11 @@ def cast(tree: Any, dtype: Any) -> Any:
 def zeros_like_shape(tree: Any) -> Any:
     """Make zeros with the shapes and dtypes of a pytree of arrays or of their abstract values."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
+
+
+def is_key(leaf: Any) -> bool:
+    """Tell a random key from other arrays."""
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def num_bytes(tree: Any) -> int:

@@ -249,7 +249,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_computed_again(tmp_path, damage):
     ("changed", "differs"),
     [
         ({"budgets": (0.2, 0.4)}, "budget"),
-        ({"num_seeds": 3}, "seed, program"),
+        ({"num_seeds": 3}, "seed"),
         ({"key": 4}, "seed"),
         ({"target": TARGET._replace(location=LOCATION + 1)}, "target"),
         ({"record": lambda key, state, info: {"model": state.params, "mass": 2 * info.kept.weights.sum()}}, "program"),

@@ -90,9 +90,9 @@ class Runner:
         leaves = results.load_arrays(path, identity) if path else None
         if leaves is None:
             self.display.update(0, 0, "compiling")
-            check_memory(program)
+            check_memory([program])
             compiled = program.compile()
-            check_memory(compiled)
+            check_memory([compiled])
             self.display.update(0, 0, "computing")
             leaves = jax.tree.leaves(jax.block_until_ready(compiled(*arguments)))
             if path:
