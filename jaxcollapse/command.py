@@ -1,4 +1,4 @@
-"""The command `jaxcollapse`: lists, runs and draws experiments."""
+"""The command `jaxcollapse`: lists, runs, merges and draws experiments."""
 
 import ast
 import contextlib
@@ -23,7 +23,7 @@ from jaxcollapse import __version__, experiments, paper_figures
 from jaxcollapse.checks import check_names
 from jaxcollapse.experiments import studies
 from jaxcollapse.experiments.support.display import Display, Lasting, attend
-from jaxcollapse.experiments.support.runner import PRESETS, Options, execute
+from jaxcollapse.experiments.support.runner import PRESETS, Options, Places, execute, merge_shards
 
 
 def _members(package: Any) -> dict[str, str]:
@@ -55,6 +55,15 @@ class Run:
     names: tyro.conf.Positional[tuple[Literal[(*RUNNABLE, *GROUPS)], ...]]  # pyright: ignore[reportInvalidTypeForm]
     """Experiments or studies; all: every experiment; studies: every study."""
     run: tyro.conf.OmitArgPrefixes[Options] = dataclasses.field(default_factory=Options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Merge:
+    """Put shards together, which `run --shard I/N` left: OUT/NAME.nc and figures as one run makes them."""
+
+    names: tyro.conf.Positional[tuple[Literal[(*RUNNABLE, *GROUPS)], ...]]  # pyright: ignore[reportInvalidTypeForm]
+    """Experiments or studies; all: every experiment; studies: every study."""
+    run: tyro.conf.OmitArgPrefixes[Places] = dataclasses.field(default_factory=Places)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +128,11 @@ def _answer(arguments: list[str], out: Lasting, display: Display) -> int:
     def work() -> None:
         for name in names:
             module = importlib.import_module(RUNNABLE[name])
-            execute(name, module, config or default(module, request.run.preset), request.run, display)
-            if request.run.figures:
+            if isinstance(request, Merge):
+                merge_shards(name, module, request.run, display)
+            else:
+                execute(name, module, config or default(module, request.run.preset), request.run, display)
+            if request.run.figures and not getattr(request.run, "shard", ""):
                 drawing = importlib.import_module("jaxcollapse.paper_figures.support.drawing")
                 for path in drawing.draw(request.run.out / f"{name}.nc", request.run.figures, FIGURES):
                     display.say(f"{name}: {path}")
@@ -170,16 +182,16 @@ def default(module: Any, preset: str) -> Any:
     return module.Config(**module.PRESETS[preset])
 
 
-def parse(arguments: list[str]) -> List | Run | Figure:
+def parse(arguments: list[str]) -> List | Run | Merge | Figure:
     """Read the request. Of a single experiment to run the preset comes first, then every flag over it."""
     command, name = (*arguments, "", "")[:2]
     alone = len(arguments) < 3 or arguments[2].startswith("-")
     if command == "run" and name in RUNNABLE and alone:
         return tyro.cli(_run_of(name, preset_of(arguments)), args=arguments[2:], prog=f"jaxcollapse run {name}")
-    if command == "run" and not name.startswith("-"):
+    if command in ("run", "merge") and not name.startswith("-"):
         check_names("experiment", arguments[1:2], [*RUNNABLE, *GROUPS])
     completed = any(word.startswith("--tyro-") for word in arguments)
-    kinds = {"list": List, "run": _run_of_any() if completed else Run, "figure": Figure}
+    kinds = {"list": List, "run": _run_of_any() if completed else Run, "merge": Merge, "figure": Figure}
     return tyro.extras.subcommand_cli_from_dict(kinds, args=arguments, prog="jaxcollapse", description=__doc__)
 
 
@@ -194,7 +206,7 @@ def _run_of(name: str, preset: str) -> type:
     module = importlib.import_module(RUNNABLE[name])
     fields = [
         ("experiment", tyro.conf.OmitArgPrefixes[module.Config], dataclasses.field(default=default(module, preset))),
-        ("run", tyro.conf.OmitArgPrefixes[Options], dataclasses.field(default=Options(preset))),
+        ("run", tyro.conf.OmitArgPrefixes[Options], dataclasses.field(default=Options(preset=preset))),
     ]
     made = dataclasses.make_dataclass("Run", fields, frozen=True)
     made.__doc__, made.names = purpose(RUNNABLE[name]), (name,)

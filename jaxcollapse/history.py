@@ -1,6 +1,8 @@
 """What lanes have recorded, on the host, and the files that keep it chunk by chunk."""
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +82,49 @@ class History:
 
 def chunk_file(checkpoint: Path, chunk: int) -> Path:
     """Name the file of a chunk; the first has the checkpoint's own name."""
-    return checkpoint.with_name(f"{checkpoint.stem}.{chunk}{checkpoint.suffix}") if chunk else checkpoint
+    return checkpoint.with_name(f"{checkpoint.stem}, chunk {chunk}{checkpoint.suffix}") if chunk else checkpoint
+
+
+def files_of(directory: Path, name: str) -> list[Path]:
+    """List the files of a sweep's chunks in the directories of a directory."""
+    return sorted(
+        path for path in directory.glob("*/*.npz") if re.fullmatch(rf"{re.escape(name)}(, chunk \d+)?\.npz", path.name)
+    )
+
+
+def gather(files: Sequence[Path], num_lanes: int, identity: Named) -> tuple[Rows, Named]:
+    """Put all lanes of a sweep together from the files of its chunks.
+
+    Returns:
+        Their rows; and the numbers of devices, of lanes on each, of chunks and of shards; a list where shards differ.
+
+    Raises:
+        ValueError: if a file is of another sweep, or lanes are in none or in several.
+    """
+    parts = []
+    for path in files:
+        if (stored := results.read_arrays(path)) is None:
+            continue
+        (count, *leaves), found = stored
+        results.require_identity(path, found, identity)
+        identity = identity | {name: found[name] for name in ("generations", "names")}
+        if count > int(found["generations"]):
+            parts.append((*map(int, found["range"].split(":")), path, leaves, found))
+    parts.sort(key=lambda part: part[:2])
+    reached, before = 0, None
+    for low, high, path, *_ in [*parts, (num_lanes, num_lanes, None)]:
+        if low > reached:
+            raise ValueError(f"lanes {reached} to {low - 1} of {num_lanes} are in no finished shard")
+        if low < reached:
+            raise ValueError(f"lanes {low} to {reached - 1} of {num_lanes} are in two shards, {before} and {path}")
+        reached, before = high, path
+    records, trouble = json.loads(identity["names"])
+    whole = iter([np.concatenate(leaves) for leaves in zip(*(leaves for *_, leaves, _ in parts), strict=True)])
+    rows = Rows({name: next(whole) for name in records}, {name: next(whole) for name in trouble})
+    devices, lanes = (np.array([int(found[name]) for *_, found in parts]) for name in ("devices", "lanes"))
+    different = {"devices": np.unique(devices).tolist(), "lanes_per_device": np.unique(lanes // devices).tolist()}
+    layout = {name: each[0] if len(each) == 1 else each for name, each in different.items()}
+    return rows, layout | {"chunks": len(parts), "shards": len({path.parent for *_, path, _, _ in parts})}
 
 
 def kept_width(checkpoint: Path) -> int | None:

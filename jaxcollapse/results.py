@@ -198,11 +198,20 @@ def load_arrays(path: Path, identity: Mapping[str, str]) -> list[np.ndarray] | N
     if (stored := read_arrays(path)) is None:
         return None
     arrays, found = stored
+    require_identity(path, found, identity)
+    return arrays
+
+
+def require_identity(path: Path, found: Mapping[str, str], identity: Mapping[str, str]) -> None:
+    """Require that a checkpoint is of a run, of these versions.
+
+    Raises:
+        ValueError: if another run made it.
+    """
     wanted = {**identity, **versions()}
     other = [name for name in wanted if found.get(name) != wanted[name]]
     if other:
         raise ValueError(f"{path} is the checkpoint of another run, which differs in {', '.join(other)}: remove it")
-    return arrays
 
 
 def read_arrays(path: Path) -> tuple[list[np.ndarray], dict[str, str]] | None:

@@ -16,14 +16,14 @@ import xarray as xr
 from jaxcollapse import results
 from jaxcollapse.base import Run
 from jaxcollapse.checks import check_count, check_memory, check_range, shown
-from jaxcollapse.history import History, Rows, kept_width, named
-from jaxcollapse.lanes import LANES, Layout, agreed, compile_all, fit, mesh_of, on_host, put
+from jaxcollapse.history import History, Rows, gather, kept_width, named
+from jaxcollapse.lanes import LANES, Layout, agreed, compile_all, fit, mesh_of, on_host, put, share
 from jaxcollapse.recursion import fill
 
 Progress = Callable[[int, int, str], None]
 MOST_SEEDS = 10**6
 MOST_ROWS = 50  # generations of which a device holds the records
-TAKEN = ("generation", "generations", "lanes", "devices", "program", "range", "names")
+TAKEN = ("generation", "generations", "lanes", "devices", "program", "range", "names", "run")
 
 
 class Axis(NamedTuple):
@@ -74,6 +74,8 @@ def sweep(
     interval: float = 1.0,
     devices: Sequence[Any] | None = None,
     lanes: int | None = None,
+    shard: tuple[int, int] = (1, 1),
+    identity: Mapping[str, str] | None = None,
 ) -> xr.Dataset:
     """Run `build(**point)` at every point of a product of axes.
 
@@ -99,6 +101,9 @@ def sweep(
         lanes: that run at once, rounded up to a multiple of the devices, and to two each; by default those of the
             checkpoint, or as many as fit. Equal numbers a device give results that are equal bit for bit; others round
             differently.
+        shard: i of n, from 1: only the i-th of n contiguous ranges of lanes is run and kept in the checkpoint, from
+            which `merge` takes it. In the result the other lanes repeat one of them.
+        identity: what else a checkpoint is of.
 
     Returns:
         All records, by name, with the axes, `generation` and their own axes as dimensions, and magnitudes that were
@@ -113,23 +118,24 @@ def sweep(
     Example:
         >>> runs = sweep(build, {"budget": [0.1, 0.25], "seed": seeds(8)})
     """
-    named_axes = {name: _as_axis(name, axis) for name, axis in axes.items()}
-    points = {name: on_host(axis.values) for name, axis in named_axes.items()}
-    fixed = dict(fixed or {})
+    named_axes, fixed = {name: _as_axis(name, axis) for name, axis in axes.items()}, dict(fixed or {})
     clash = sorted(set(named_axes) & {*fixed, *TAKEN})
     if clash:
         raise ValueError(f"axes: {clash} are taken, by fixed or by the sweep itself")
     if lanes is not None:
         check_count("lanes", lanes, low=1)
-    checkpoint, report, horizon = checkpoint and Path(checkpoint), progress or (lambda *_: None), []
-    identity = {}
+    shape, report, horizon = _shape(named_axes), progress or (lambda *_: None), []
+    num_lanes = math.prod(shape)
+    low, high = share(num_lanes, *shard)
+    if low == high:  # an empty share runs a lane for its shapes, and keeps nothing
+        low, checkpoint = min(low, num_lanes - 1), None
+        high = low + 1
+    checkpoint, identity = checkpoint and Path(checkpoint), dict(identity or {})
     if checkpoint:
-        identity = {name: results.digest((np.asarray(axis.labels), axis.values)) for name, axis in named_axes.items()}
-        identity |= {name: results.digest(value) for name, value in fixed.items()}
-        lanes = lanes or kept_width(checkpoint)
+        lanes, identity = lanes or kept_width(checkpoint), _identity(named_axes, fixed) | identity
     devices = jax.local_devices() if devices is None else devices
     mesh = mesh_of(devices)
-    shape, fixed = tuple(len(axis.labels) for axis in named_axes.values()), put(fixed, mesh)
+    points, fixed = {name: on_host(axis.values) for name, axis in named_axes.items()}, put(fixed, mesh)
 
     def make(point, prepared, fixed) -> Run:
         run = build(**{**fixed, **point, **prepared})
@@ -165,7 +171,7 @@ def sweep(
         num_generations = horizon[0]
         report(chunk * num_generations + max(count - 1, 0), len(layout.chunks) * num_generations, doing)
 
-    layout, compiled = Layout(mesh, shape, 0, math.prod(shape), 0), []
+    layout, compiled = Layout(mesh, shape, low, high, 0), []
     if lanes is None:
         layout, programs, compiled = fit(layout, lower, compile_, fixed)
     else:
@@ -174,11 +180,11 @@ def sweep(
     num_generations, num_rows = horizon[0], horizon[0] + 1
     if checkpoint:
         of_program = {"lanes": layout.width, "devices": mesh.size, "program": results.digest_program(*programs)}
-        identity = {"generations": str(num_generations)} | identity | {k: str(v) for k, v in of_program.items()}
+        identity = {"generations": str(num_generations), **identity, **{k: str(v) for k, v in of_program.items()}}
     history = History(layout, num_rows, programs[1].out_info[1], checkpoint, identity)
 
     steps, saved = 1, time.monotonic()
-    for chunk, (low, high) in enumerate(layout.chunks):
+    for chunk, ends in enumerate(layout.chunks):
         count, leaves = history.load(chunk)
         if count == num_rows:
             tell(layout, chunk, count, "running")
@@ -187,7 +193,7 @@ def sweep(
             check_memory(programs, devices)
             compiled = compile_(layout, programs, chunk, count)
             check_memory(compiled, devices)
-        lane = layout.take(points, low, high)
+        lane = layout.take(points, *ends)
         prepared, state = compiled[0](lane, fixed)
         if leaves:
             state = put(jax.tree.unflatten(jax.tree.structure(state), leaves), mesh, LANES)
@@ -214,17 +220,30 @@ def sweep(
                 history.save(chunk, *reached)
             raise
 
-    found = _dataset(history.rows, named_axes, num_rows, dims or {}, coords or {})
-    for message in found.attrs["warnings"]:
-        warnings.warn(message, stacklevel=2)
-    return found.assign_attrs(
-        layout={
-            "lanes": layout.high,
-            "devices": mesh.size,
-            "lanes_per_device": layout.width // mesh.size,
-            "chunks": len(layout.chunks),
-        }
-    )
+    others = np.clip(np.arange(num_lanes), low, high - 1) - low
+    whole = history.rows if high - low == num_lanes else jax.tree.map(lambda leaf: leaf[others], history.rows)
+    counts = {"devices": mesh.size, "lanes_per_device": layout.width // mesh.size, "chunks": len(layout.chunks)}
+    counts["shards"] = 1
+    return _dataset(whole, counts, named_axes, dims or {}, coords or {})
+
+
+def merge(
+    files: Sequence[Path],
+    axes: Mapping[str, Axis | Sequence[float]],
+    *,
+    fixed: Mapping[str, Any] | None = None,
+    dims: Mapping[str, Sequence[str]] | None = None,
+    coords: Mapping[str, Sequence[Any]] | None = None,
+    identity: Mapping[str, str] | None = None,
+) -> xr.Dataset:
+    """Put a sweep together from the checkpoints of its shards; other arguments are those of `sweep`.
+
+    Raises:
+        ValueError: if a file is of another sweep, or lanes are in none or in several.
+    """
+    named_axes = {name: _as_axis(name, axis) for name, axis in axes.items()}
+    wanted = {**_identity(named_axes, fixed or {}), **(identity or {})}
+    return _dataset(*gather(files, math.prod(_shape(named_axes)), wanted), named_axes, dims or {}, coords or {})
 
 
 def along(name: str, datasets: Mapping[Any, xr.Dataset]) -> xr.Dataset:
@@ -250,13 +269,26 @@ def _as_axis(name: str, axis: Any) -> Axis:
     return axis
 
 
+def _shape(axes: Mapping[str, Axis]) -> tuple[int, ...]:
+    return tuple(len(axis.labels) for axis in axes.values())
+
+
+def _identity(axes: Mapping[str, Axis], fixed: Mapping[str, Any]) -> dict[str, str]:
+    of_axes = {name: results.digest((np.asarray(axis.labels), axis.values)) for name, axis in axes.items()}
+    return of_axes | {name: results.digest(value) for name, value in fixed.items()}
+
+
 def _dataset(
-    rows: Rows, axes: Mapping[str, Axis], num_rows: int, dims: Mapping[str, Sequence[str]], coords: Mapping[str, Any]
+    rows: Rows,
+    layout: Mapping[str, Any],
+    axes: Mapping[str, Axis],
+    dims: Mapping[str, Sequence[str]],
+    coords: Mapping[str, Any],
 ) -> xr.Dataset:
-    """Give lanes back their axes, name those of the records, and say what went wrong."""
+    """Give lanes back their axes, name those of the records, and warn of what went wrong."""
+    num_rows = len(jax.tree.leaves(rows)[0][0])
     leading = {name: axis.labels for name, axis in axes.items()} | {"generation": np.arange(num_rows)}
-    shape = tuple(map(len, leading.values()))
-    rows = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[2:]), rows)
+    rows = jax.tree.map(lambda leaf: leaf.reshape(*_shape(axes), *leaf.shape[1:]), rows)
     variables = {}
     for name, leaf in rows.records.items():
         own = dims.get(name, [f"{name}_{i}" for i in range(leaf.ndim - len(leading))])
@@ -264,8 +296,11 @@ def _dataset(
     magnitudes = {name: each for name, each in rows.trouble.items() if np.issubdtype(each.dtype, np.floating)}
     told = {name: (tuple(leading), each) for name, each in magnitudes.items() if name not in variables}
     messages = in_words({name: counts for name, counts in rows.trouble.items() if name not in magnitudes})
+    for message in messages:
+        warnings.warn(message, stacklevel=3)
     labels = {name: np.asarray(each) for name, each in {**leading, **coords}.items()}
-    return xr.Dataset({**variables, **told}, labels, {"warnings": messages})
+    attributes = {"warnings": messages, "layout": {"lanes": math.prod(_shape(axes)), **layout}}
+    return xr.Dataset({**variables, **told}, labels, attributes)
 
 
 def in_words(trouble: Mapping[str, np.ndarray]) -> list[str]:

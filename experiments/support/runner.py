@@ -2,6 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
+import json
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +18,13 @@ from jaxcollapse import results
 from jaxcollapse.base import Run
 from jaxcollapse.checks import check_memory
 from jaxcollapse.experiments.support.display import Display
-from jaxcollapse.experiments.support.ranges import Seed, check_flags, flags_named
-from jaxcollapse.sweep import sweep
+from jaxcollapse.experiments.support.ranges import Count, Seed, check_flags, flags_named
+from jaxcollapse.history import files_of
+from jaxcollapse.sweep import merge, sweep
 
 T = TypeVar("T")
 PRESETS = ("smoke", "quick", "paper")
+CONFIGURATION = "configuration.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +36,9 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """Where and at what scale experiments run."""
+class Places:
+    """Where results and figures go."""
 
-    preset: Literal[PRESETS] = "quick"
-    """Scale: seconds, a minute, or that of the published tables. Flags of the experiment override it."""
     out: Path = Path("results")
     """Directory for NAME.nc."""
     figures: Path | None = None
@@ -44,6 +47,18 @@ class Options:
     """Replace results of another configuration or version."""
     cache: str = ""
     """Directory that keeps compiled programs, or none; by default one of the user's, or JAX_COMPILATION_CACHE_DIR."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Places):
+    """Where, at what scale and on what experiments run."""
+
+    preset: Literal[PRESETS] = "quick"
+    """Scale: seconds, a minute, or that of the published tables. Flags of the experiment override it."""
+    lanes: Count | None = None
+    """Runs of a sweep at once, on all devices together; by default as many as fit in memory."""
+    shard: str = ""
+    """I/N: run and keep only the I-th of N shares of every sweep, for `jaxcollapse merge`."""
 
 
 class Output(NamedTuple):
@@ -63,10 +78,13 @@ class Runner:
 
     Attributes:
         warnings: what went wrong, by part.
+        layouts: how the lanes of each sweep were laid out.
     """
 
-    def __init__(self, directory: Path | None = None, display: Display | None = None):
-        self.directory, self.display, self.warnings = directory, display or Display(), []
+    def __init__(self, directory: Path | None = None, display: Display | None = None, **options: Any):
+        """Take a directory, a display, and options of all sweeps."""
+        self.directory, self.display, self.options = directory, display or Display(), options
+        self.warnings, self.layouts = [], {}
 
     def expect(self, num_parts: int) -> None:
         """Say how many parts there are, so that the time left can be told."""
@@ -103,17 +121,49 @@ class Runner:
     def sweep(self, name: str, build: Callable[..., Run], axes: Mapping[str, Any], **options: Any) -> xr.Dataset:
         """Run one sweep, one part, continuing where an interrupted run of the same configuration stopped."""
         self.display.part(name, "generations")
-        found = sweep(build, axes, checkpoint=self._checkpoint(name), progress=self.display.update, **options)
+        found = self._swept(name, build, axes, **options)
         self.warnings += [f"{name}: {message}" for message in found.attrs["warnings"]]
+        self.layouts[name] = found.attrs.pop("layout")
         self.display.finish()
         return found
+
+    def _swept(self, name: str, build: Callable[..., Run], axes: Mapping[str, Any], **options: Any) -> xr.Dataset:
+        progress, checkpoint = self.display.update, self._checkpoint(name)
+        return sweep(build, axes, checkpoint=checkpoint, progress=progress, **self.options, **options)
 
     def _checkpoint(self, name: str) -> Path | None:
         return self.directory and self.directory / f"{name}.npz"
 
 
+class ShardRunner(Runner):
+    """Runs a shard: its directory keeps its lanes of every sweep, and nothing else."""
+
+    def once(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
+        """Compute a pytree of arrays, one part; without a checkpoint."""
+        return Runner(None, self.display).once(name, function, *arguments)
+
+
+class MergeRunner(Runner):
+    """Takes the lanes of every sweep from the shards in a directory."""
+
+    def __init__(self, directory: Path, display: Display, shards: Path, identity: Mapping[str, str]):
+        super().__init__(directory, display)
+        self.shards, self.identity = shards, identity
+
+    def _swept(self, name: str, build: Callable[..., Run], axes: Mapping[str, Any], **options: Any) -> xr.Dataset:
+        labelled = {key: options[key] for key in ("fixed", "dims", "coords") if key in options}
+        try:
+            found = merge(files_of(self.shards, name), axes, identity=self.identity, **labelled)
+        except ValueError as error:
+            raise ValueError(f"{self.shards}, {name}: {error}") from error
+        self.display.update(found.sizes["generation"] - 1, found.sizes["generation"] - 1)
+        return found
+
+
 def execute(name: str, experiment: Any, config: Settings, options: Options, display: Display) -> None:
     """Run an experiment and write OUT/NAME.nc, unless it is there already, of the same configuration and version.
+
+    Of a shard, keep its lanes in OUT/NAME.shards instead.
 
     Args:
         name: of the experiment, and of its file.
@@ -128,18 +178,60 @@ def execute(name: str, experiment: Any, config: Settings, options: Options, disp
     """
     display.begin(name)
     check_flags(config)
-    path, mark = options.out / f"{name}.nc", results.fingerprint({"experiment": name, **dataclasses.asdict(config)})
-    with _workplace(options.out, name, mark) as checkpoints, _warnings_shown(display):
+    shard, mark = _share_of(options.shard), _mark(name, config)
+    sweeps = {"lanes": options.lanes, "identity": {"run": mark}}
+    if shard is None:
+        runner = functools.partial(Runner, **sweeps)
+        return _publish(name, experiment, config, options, display, runner)
+    place = options.out / f"{name}.shards" / mark[:16] / "{}-of-{}".format(*shard)
+    with _held(options.out, place.parent.parent, place.parent, place), _warnings_shown(display):
+        text = json.dumps(results.strict(dataclasses.asdict(config)))
+        results.write_atomic(place.parent / CONFIGURATION, lambda file: file.write(text.encode()))
+        with flags_named(config):
+            experiment.run(config, ShardRunner(place, display, shard=shard, **sweeps))
+        display.say(f"{name}: shard {options.shard} in {place}")
+
+
+def merge_shards(name: str, experiment: Any, places: Places, display: Display) -> None:
+    """Write OUT/NAME.nc from the shards in OUT/NAME.shards, as `execute` does.
+
+    Raises:
+        FileNotFoundError: if there are none.
+        ValueError: if they are of several configurations, of another version or code, leave out lanes, or overlap.
+    """
+    display.begin(name)
+    found = sorted((places.out / f"{name}.shards").glob(f"*/{CONFIGURATION}"))
+    if not found:
+        raise FileNotFoundError(f"{places.out} holds no shards of {name}: `run {name} --shard 1/2` makes one of two")
+    if len(found) > 1:
+        raise ValueError(f"{places.out / name}.shards holds {len(found)} configurations, versions or codes: keep one")
+    shards, usual = found[0].parent, experiment.Config()
+    stored = json.loads(found[0].read_text())
+    config = type(usual)(**{field: _like(getattr(usual, field), value) for field, value in stored.items()})
+    mark = _mark(name, config)
+    if mark[:16] != shards.name:
+        raise ValueError(f"{shards} is of another version or code: run its shards again")
+    runner = functools.partial(MergeRunner, shards=shards, identity={"run": mark})
+    _publish(name, experiment, config, places, display, runner)
+
+
+def _publish(
+    name: str, experiment: Any, config: Settings, places: Places, display: Display, make_runner: Callable[..., Runner]
+) -> None:
+    path, mark = places.out / f"{name}.nc", _mark(name, config)
+    work = places.out / f"{name}.parts"
+    checkpoints = work / mark[:16]
+    with _held(places.out, work), results.directory(checkpoints), _warnings_shown(display):
         if path.exists() and _fingerprint(path) == mark:
             results.remove_checkpoints(checkpoints)
             display.say(f"{name}: {path} is there already, of this very configuration and version")
             return
-        if path.exists() and not options.overwrite:
+        if path.exists() and not places.overwrite:
             message = f"{path} exists, of another configuration or version: give --overwrite to replace it"
             raise FileExistsError(message)
         for leftover in results.leftovers(path):
             leftover.unlink()
-        runner = Runner(checkpoints, display)
+        runner = make_runner(checkpoints, display)
         with flags_named(config):
             output = experiment.run(config, runner)
         attributes = {
@@ -147,6 +239,7 @@ def execute(name: str, experiment: Any, config: Settings, options: Options, disp
             "configuration": dataclasses.asdict(config),
             "summary": output.summary,
             "warnings": runner.warnings,
+            "sweeps": runner.layouts,
             "versions": results.versions(),
             "fingerprint": mark,
         }
@@ -155,19 +248,42 @@ def execute(name: str, experiment: Any, config: Settings, options: Options, disp
         display.say(f"{name}: {path}")
 
 
+def _mark(name: str, config: Settings) -> str:
+    return results.fingerprint({"experiment": name, **dataclasses.asdict(config)})
+
+
+def _share_of(text: str) -> tuple[int, int] | None:
+    """Read I/N.
+
+    Raises:
+        ValueError: if it is no share.
+    """
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(f"--shard = {text!r}: must be I/N, whole numbers with 1 <= I <= N, as in 1/4")
+    return int(found[1]), int(found[2])
+
+
+def _like(usual: Any, stored: Any) -> Any:
+    """Turn what JSON holds of a field into its type."""
+    if isinstance(stored, list):
+        return tuple(_like(None, each) for each in stored)
+    return Path(stored) if isinstance(usual, Path) else stored
+
+
 @contextlib.contextmanager
-def _workplace(out: Path, name: str, mark: str) -> Iterator[Path]:
-    """Hold OUT/NAME.parts against other processes, and give the directory for the checkpoints of a configuration."""
-    work = out / f"{name}.parts"
+def _held(out: Path, *directories: Path) -> Iterator[None]:
+    """Make directories, and hold the last one against other processes."""
     with contextlib.ExitStack() as held:
-        held.enter_context(results.directory(out))
-        held.enter_context(results.directory(work))
+        for path in (out, *directories):
+            held.enter_context(results.directory(path))
         try:
-            held.enter_context(results.lock(work / "lock"))
+            held.enter_context(results.lock(directories[-1] / "lock"))
         except (BlockingIOError, FileNotFoundError) as error:
             raise BlockingIOError(f"it is running in {out} already: wait, or give another --out") from error
-        held.enter_context(results.directory(work / mark[:16]))
-        yield work / mark[:16]
+        yield
 
 
 def _fingerprint(path: Path) -> str | None:
