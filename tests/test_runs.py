@@ -77,8 +77,8 @@ def test_results_that_are_there_stay_unless_they_are_of_something_else_and_may_b
 
 
 def test_kills_and_full_disks_lose_and_mix_nothing(tmp_path):
-    """At each write of a run with two checkpoints; see `kills.py`."""
-    command = [sys.executable, str(ROOT / "tests" / "kills.py"), str(tmp_path)]
+    """At each write of a run with two checkpoints, and at random in sweeps, shards and merges; see `kills.py`."""
+    command = [sys.executable, str(ROOT / "tests" / "kills.py"), str(tmp_path), "3"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -92,6 +92,8 @@ def test_kills_and_full_disks_lose_and_mix_nothing(tmp_path):
     for place in ("a checkpoint", "the results"):
         assert found["others"][f"full disk at {place}"] == [2, "old", 0, "new", []]
     assert found["others"]["two at once"] == [2, "none"]
+    # Killed or done before, done at last, no finished chunk computed again, the same bytes, and nothing left.
+    assert found["random"] == [[kind, True, 0, True, True, []] for kind in ("run", "shard", "merge")]
 
 
 def test_a_second_run_in_one_directory_is_refused_in_words(tmp_path):
