@@ -89,7 +89,7 @@ def run(config: Config, runner: Runner) -> Output:
     for seed, epsilon, step in runner.track("exchanges", list(itertools.product(*axes.values()))):
         silos, (start, other) = problem(config, seed)
         arguments = (silos, start, epsilon, step)
-        supports, to_gaussian, unit = map(np.asarray, exchange(*map(jnp.float32, arguments)))
+        supports, to_gaussian, unit = map(np.asarray, exchange(*map(config.dtype, arguments)))
         central = central_barycenter(silos, start)
         floor[seed] = exact_distance(central, central_barycenter(silos, other)) / unit
         found.append(([exact_distance(support, central) / unit for support in supports], to_gaussian / unit))

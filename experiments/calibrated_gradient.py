@@ -6,7 +6,6 @@ import itertools
 from typing import Annotated
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import scipy.sparse
@@ -97,7 +96,7 @@ def finite_differences(config: Config, runner: Runner, pool: np.ndarray, silo: n
 
 def predictions(config: Config, runner: Runner, pool: np.ndarray, silo: np.ndarray) -> xr.Dataset:
     """Score the pool against the silo itself, tau = 1, and against proxies on the geodesic to it."""
-    source, target = (uniform_measure(np.float32(points)) for points in (pool, silo))
+    source, target = (uniform_measure(config.dtype(points)) for points in (pool, silo))
     support = np.random.default_rng([config.seed, 1]).standard_normal((config.num_support, config.dim)) + 0.5
     unit, key = mean_cost(source, target), jax.random.key(0)
 
@@ -105,7 +104,7 @@ def predictions(config: Config, runner: Runner, pool: np.ndarray, silo: np.ndarr
     def gradient(epsilon, tau):
         reference = target
         if tau < 1:
-            proxy = geodesic(epsilon, tau, num_rounds=config.num_rounds, start=jnp.float32(support))
+            proxy = geodesic(epsilon, tau, num_rounds=config.num_rounds, start=config.dtype(support))
             reference = carry_out(proxy, key, source, expand(target))
         potentials = sinkhorn(source, reference, epsilon)
         return -calibrated_gradient(potentials, epsilon, tau)(key, source).value, potentials.error

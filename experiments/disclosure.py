@@ -100,7 +100,7 @@ def run(config: Config, runner: Runner) -> Output:
         rng = np.random.default_rng([config.seed, dim, seed])
         silos = rng.standard_normal((2, config.silo_size, dim)) + np.float32([[[0.0]], [[2 / np.sqrt(dim)]]])
         supports, fresh = rng.standard_normal((2, config.silo_size, dim))
-        recovered, *exposed = attack(*map(jnp.float32, (silos, supports, fresh, relative)))
+        recovered, *exposed = attack(*map(config.dtype, (silos, supports, fresh, relative)))
         own = cdist(silos[0], silos[0]) + np.diag(np.full(config.silo_size, np.inf))
         spacing = np.median(own.min(axis=1))
         for name, points in zip(ATTACKS, recovered, strict=True):

@@ -92,7 +92,7 @@ def problem(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 def simulation(config: Config) -> Callable[..., Run]:
     """Make the builder of runs, all workflows side by side."""
-    truth, generator = jnp.float32(problem(config)[0]), categorical(config.num_symbols)
+    truth, generator = config.dtype(problem(config)[0]), categorical(config.num_symbols)
     workflows = [WORKFLOWS[name](buffer_memory()) for name in THEORY]
 
     def record(key, state, info):

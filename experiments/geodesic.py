@@ -70,7 +70,7 @@ def run(config: Config, runner: Runner) -> Output:
     found = []
     for seed, tau in runner.track("exchanges", list(itertools.product(axes["seed"], axes["tau"]))):
         pool, silo, start = problem(config, seed)
-        supports, near, far = map(np.asarray, exchange(*map(jnp.float32, (pool, silo, start)), jnp.float32(tau)))
+        supports, near, far = map(np.asarray, exchange(*map(config.dtype, (pool, silo, start)), config.dtype(tau)))
         to_ends = np.array([[exact_distance(support, end) for support in supports] for end in (pool, silo)])
         before, after = to_ends / exact_distance(pool, silo)
         found.append((before, after, before + after - 1, near @ far / (far @ far), np.corrcoef(near, far)[0, 1]))

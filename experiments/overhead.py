@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -104,7 +103,7 @@ def data(config: Config, sizes: dict[str, int]) -> tuple[Measure, Measure, Measu
     rng = np.random.default_rng(config.seed)
 
     def draw(*shape):
-        return jnp.float32(rng.standard_normal((*shape, config.dim)))
+        return config.dtype(rng.standard_normal((*shape, config.dim)))
 
     per_silo = max(sizes["reference"] // sizes["silos"], 1)
     return (

@@ -68,7 +68,7 @@ def problem(config: Config, dim: int) -> tuple[Moments, Target]:
 
 def simulate(config: Config, runner: Runner, dim: int, *, exact: bool) -> xr.Dataset:
     """Run all targets, budgets and seeds of one dimension; the mean field needs no seeds."""
-    truth, targets = cast(problem(config, dim), jnp.float64 if exact else jnp.float32)
+    truth, targets = cast(problem(config, dim), jnp.float64 if exact else config.dtype)
 
     def build(target, budget, seed) -> Run:
         workflow = accumulate(moments_memory())

@@ -24,6 +24,7 @@ from jaxcollapse.checks import check_names
 from jaxcollapse.experiments import studies
 from jaxcollapse.experiments.support.display import Display, Lasting, attend
 from jaxcollapse.experiments.support.runner import PRESETS, Options, Places, execute, merge_shards
+from jaxcollapse.results import is_first
 
 
 def _members(package: Any) -> dict[str, str]:
@@ -121,6 +122,9 @@ def _answer(arguments: list[str], out: Lasting, display: Display) -> int:
             display.tick()
         return 0
     keep_programs(request.run.cache)
+    if getattr(request.run, "distributed", False):
+        jax.distributed.initialize()
+        display.console.quiet = not is_first()
     names = [member for name in request.names for member in GROUPS.get(name, (name,))]
     config = getattr(request, "experiment", None)
     display.num_experiments = len(names)
@@ -132,7 +136,7 @@ def _answer(arguments: list[str], out: Lasting, display: Display) -> int:
                 merge_shards(name, module, request.run, display)
             else:
                 execute(name, module, config or default(module, request.run.preset), request.run, display)
-            if request.run.figures and not getattr(request.run, "shard", ""):
+            if request.run.figures and not getattr(request.run, "shard", "") and is_first():
                 drawing = importlib.import_module("jaxcollapse.paper_figures.support.drawing")
                 for path in drawing.draw(request.run.out / f"{name}.nc", request.run.figures, FIGURES):
                     display.say(f"{name}: {path}")

@@ -63,7 +63,9 @@ def _files(path: Path) -> list[Any]:
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write under a temporary name beside the file, then rename."""
+    """Write under a temporary name beside the file, then rename; of processes that run as one the first does."""
+    if not is_first():
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(handle, "wb") as file:
@@ -76,6 +78,11 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         Path(name).unlink(missing_ok=True)
 
 
+def is_first() -> bool:
+    """Tell the process that writes from others that run the same."""
+    return jax.process_index() == 0
+
+
 def leftovers(path: Path) -> list[Path]:
     """List what `write_atomic` left beside a file when it was killed."""
     pattern = rf"\.{re.escape(path.name)}\.\w{{8}}"
@@ -84,6 +91,8 @@ def leftovers(path: Path) -> list[Path]:
 
 def remove_checkpoints(directory: Path) -> None:
     """Remove the checkpoints of a directory, with what was set aside or left by a kill. Other files stay."""
+    if not is_first():
+        return
     for path in directory.glob("*.npz"):
         if path.read_bytes()[: len(MAGIC)] == MAGIC:
             path.unlink()
@@ -101,6 +110,9 @@ def directory(path: Path) -> Iterator[None]:
     """
     if path.is_symlink():
         raise OSError(f"{path} is a link: remove it")
+    if not is_first():
+        yield
+        return
     path.mkdir(parents=True, exist_ok=True)
     try:
         yield
@@ -118,6 +130,9 @@ def lock(path: Path) -> Iterator[None]:
     """
     import fcntl  # there is none on Windows, where the rest works
 
+    if not is_first():
+        yield
+        return
     with open(path, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino:

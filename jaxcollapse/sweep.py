@@ -76,6 +76,7 @@ def sweep(
     lanes: int | None = None,
     shard: tuple[int, int] = (1, 1),
     identity: Mapping[str, str] | None = None,
+    debug_nans: bool = False,
 ) -> xr.Dataset:
     """Run `build(**point)` at every point of a product of axes.
 
@@ -104,6 +105,7 @@ def sweep(
         shard: i of n, from 1: only the i-th of n contiguous ranges of lanes is run and kept in the checkpoint, from
             which `merge` takes it. In the result the other lanes repeat one of them.
         identity: what else a checkpoint is of.
+        debug_nans: whether to look at the state after every generation.
 
     Returns:
         All records, by name, with the axes, `generation` and their own axes as dimensions, and magnitudes that were
@@ -113,7 +115,8 @@ def sweep(
 
     Raises:
         ValueError: if an axis does not fit its labels or has a name that is taken, the checkpoint is of another
-            sweep, width or number of devices, or memory has no room for the fewest lanes.
+            sweep, width or number of devices, memory has no room for the fewest lanes, or a NaN was looked for and is
+            there.
 
     Example:
         >>> runs = sweep(build, {"budget": [0.1, 0.25], "seed": seeds(8)})
@@ -207,8 +210,11 @@ def sweep(
                 history.write(chunk, count, steps, rows)
                 count += steps
                 reached = count, state
+                if debug_nans:
+                    _require_numbers(on_host(state), layout, chunk, named_axes, count - 1)
                 now = time.monotonic()
-                further = np.clip(steps * interval / max(now - started, 1e-9), 1, min(4 * steps, max_rows()))
+                most = 1 if debug_nans else min(4 * steps, max_rows())
+                further = np.clip(steps * interval / max(now - started, 1e-9), 1, most)
                 due = count == num_rows or now - saved >= 10 * interval
                 steps, due = (int(each) for each in agreed(mesh, np.int32([further, due])))
                 if due:
@@ -267,6 +273,23 @@ def _as_axis(name: str, axis: Any) -> Axis:
     if sizes != {(len(axis.labels),)}:
         raise ValueError(f"axis {name!r}: {len(axis.labels)} labels do not fit values stacked {sorted(sizes)}")
     return axis
+
+
+def _require_numbers(state: Any, layout: Layout, chunk: int, axes: Mapping[str, Axis], generation: int) -> None:
+    """Require that a chunk's state holds no NaN.
+
+    Raises:
+        ValueError: if it does, with the first place.
+    """
+    low, high = layout.chunks[chunk]
+    for path, leaf in jax.tree.leaves_with_path(state):
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        lanes = np.argwhere(np.isnan(leaf[: high - low]))[:, 0] if floating else np.empty(0)
+        if lanes.size:
+            at = np.unravel_index(low + lanes[0], layout.shape)
+            point = ", ".join(f"{name} = {axis.labels[i]}" for (name, axis), i in zip(axes.items(), at, strict=True))
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ValueError(f"the state holds a NaN in {name}, first in generation {generation} of {point}")
 
 
 def _shape(axes: Mapping[str, Axis]) -> tuple[int, ...]:

@@ -44,8 +44,10 @@ class Traced(Exception):
 class Tracing(runner.Runner):
     """A runner that traces the first sweep or item, and compiles nothing."""
 
+    traced = None  # abstract values of the last sweep's state and records
+
     def once(self, name, function, *arguments):
-        return zeros_like_shape(jax.eval_shape(function, *arguments))
+        return zeros_like_shape(jax.eval_shape(function, *self._precise(arguments)))
 
     def track(self, name, items):
         yield from items[:1]
@@ -56,9 +58,11 @@ class Tracing(runner.Runner):
             point = fixed | {name: row(values, 0) for name, values in axes.items()}
             run = build(**point, **(prepare(**point) if prepare else {}))
             state, info = run.collapse.step(run.key, run.collapse.init(run.params, run.sizes), run.sizes)
-            return run.record(run.key, state, info)
+            return state, run.record(run.key, state, info)
 
-        jax.eval_shape(first, {name: _as_axis(name, axis).values for name, axis in axes.items()}, dict(fixed or {}))
+        axes, fixed = self._precise(axes), self._precise(dict(fixed or {}))
+        values = {name: _as_axis(name, axis).values for name, axis in axes.items()}
+        Tracing.traced = jax.eval_shape(first, values, fixed)
         raise Traced
 
 

@@ -74,7 +74,7 @@ def main(place: Path) -> None:
     module.compile_all = lambda *arguments: compiled.append(compile_all(*arguments)) or compiled[-1]
 
     def compared(found, expected):
-        return bool(found.drop_attrs().identical(expected.drop_attrs())), list(found.attrs["layout"].values())
+        return bool(found.drop_attrs().identical(expected.drop_attrs())), list(found.attrs["layout"].values())[:4]
 
     found = {"whole": compared(small(devices=two), small(lanes=4, devices=one))}
     _, chunk = compiled[0]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxcollapse import command
-from jaxcollapse.command import RUNNABLE, STUDIES
+from jaxcollapse.command import EXPERIMENTS, RUNNABLE, STUDIES
 from jaxcollapse.experiments.support.image_silos import user_function
 from jaxcollapse.experiments.support.ranges import MAY_BE_EMPTY, Count, Range, Share, check_flags, flags_named
 from jaxcollapse.experiments.support.runner import Runner
@@ -136,6 +136,15 @@ def test_odd_flags_run_or_are_refused_in_one_line():
         found[result].append((name, flags, said))
     assert min(len(found.pop("ran")), len(found.pop("refused"))) > 7
     assert not found
+
+
+@pytest.mark.parametrize("name", sorted(set(EXPERIMENTS) - {"generalization_cost", "silo_geometry"}))
+def test_experiments_simulate_in_double_precision(name, monkeypatch):
+    """But for two that run the sweeps of `siloed_images`."""
+    monkeypatch.setattr(fuzz_flags.Tracing, "traced", None)
+    assert fuzz_flags.outcome(name, ["--float64"]) == ("ran", "")
+    floating = {leaf.dtype for leaf in jax.tree.leaves(fuzz_flags.Tracing.traced) if leaf.dtype.kind == "f"}
+    assert floating <= {jnp.dtype("float64")}
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -4,19 +4,22 @@ import functools
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import psutil
 import pytest
 import xarray as xr
 from several_devices import DIM, NUM_KEPT, BrokenError, axes, break_at, build, prepare, problem, small
 
-from jaxcollapse.base import Run
+from jaxcollapse import results
+from jaxcollapse.base import Collapse, Info, Run, State
 from jaxcollapse.checks import memory_needed
 from jaxcollapse.generators import gaussian
 from jaxcollapse.lanes import FILLED, Layout
@@ -37,7 +40,7 @@ def assert_same_bits(found, expected):
 
 
 def layout_of(found):
-    return list(found.attrs["layout"].values())
+    return list(found.attrs["layout"].values())[:4]  # lanes, devices, lanes a device, chunks
 
 
 @pytest.fixture
@@ -202,6 +205,55 @@ def test_a_checkpoint_of_another_width_is_refused_and_its_own_is_the_default(tmp
         small(lanes=4, checkpoint=path)
 
 
+def test_two_processes_give_what_one_device_gives_of_as_many_lanes(tmp_path):
+    """As Slurm starts them; only the first writes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    environment = os.environ | slurm | {"PYTHONPATH": str(ROOT), "JAX_COORDINATOR_ADDRESS": address}
+    command = [sys.executable, str(ROOT / "tests" / "several_processes.py"), str(tmp_path)]
+    running = [
+        subprocess.Popen(
+            command,
+            env=environment | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    said = [process.communicate(timeout=300) for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    assert f"geodesic: {tmp_path / 'geodesic.nc'}" in said[0][1]
+    assert "geodesic" not in said[1][1]
+    files = ["found.nc", "geodesic.nc", "part, chunk 1.npz", "part.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+    assert results.load(tmp_path / "geodesic.nc").attrs["sweeps"]["first"] == {
+        "lanes": 10, "devices": 2, "lanes_per_device": 2, "chunks": 3, "shards": 1
+    }  # fmt: skip
+    assert_same_bits(results.load(tmp_path / "found.nc"), small(lanes=2))
+
+
+def test_a_nan_is_looked_for_and_told():
+    def spoiled(scale, seed):
+        def init(params, sizes):
+            return State(jnp.int32(0), params, jnp.zeros(2))
+
+        def step(key, state, sizes):
+            new = jnp.where(state.generation == 2, scale, 1.0)
+            return State(state.generation + 1, state.params, state.memory.at[1].set(new)), Info((), (), {})
+
+        return Run(seed, Collapse(init, step), jnp.float32(1), sizes(1, 1.0, 5), lambda key, state, info: state.params)
+
+    scales = {"scale": [1.0, np.nan], "seed": seeds([7, 8, 9])}
+    message = r"^the state holds a NaN in memory, first in generation 3 of scale = nan, seed = 7$"
+    with pytest.raises(ValueError, match=message):
+        sweep(spoiled, scales, lanes=2, debug_nans=True)
+    assert sweep(spoiled, scales, lanes=2).sizes["generation"] == 6
+    assert sweep(spoiled, scales | {"scale": [1.0, 2.0]}, lanes=2, debug_nans=True).sizes["generation"] == 6
+
+
 def test_two_devices_give_what_one_gives_of_as_many_lanes_a_device(tmp_path):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
@@ -216,7 +268,7 @@ def test_two_devices_give_what_one_gives_of_as_many_lanes_a_device(tmp_path):
         "padded": [True, [6, 2, 3, 1]],
         "two lanes": [True, [2, 2, 2, 1]],
         "double": [True, [8, 2, 4, 1]],
-        "files": ["part.1.npz", "part.npz"],
+        "files": ["part, chunk 1.npz", "part.npz"],
         "refused": " is the checkpoint of another run, which differs in devices, program: remove it",
         "resumed": [True, [8, 2, 2, 2]],
         "from": [8, 10, "compiling"],

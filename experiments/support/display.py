@@ -151,10 +151,13 @@ class Part:
     def __init__(self, name: str, unit: str = ""):
         self.name, self.unit, self.started = name, unit, time.monotonic()
         self.done, self.total, self.doing, self.since, self.first = 0, 0, "working", self.started, 0
+        self.first_use = 0.0  # seconds of tracing and compiling
 
     def update(self, done: int, total: int, doing: str) -> None:
         if doing != self.doing:
-            self.since, self.first = time.monotonic(), done
+            now = time.monotonic()
+            self.first_use += now - self.since if self.doing in ("tracing", "compiling") else 0
+            self.since, self.first = now, done
         self.done, self.total, self.doing = done, total, doing
 
     @property
@@ -172,7 +175,8 @@ class Part:
     def summary(self) -> str:
         resumed = f", resumed at {self.first}" if self.first else ""
         count = f"{self.total} {self.unit}, " if self.unit else ""
-        return f"{self.name}: {count}{time.monotonic() - self.started:.1f} s{resumed}"
+        first_use = f", after {self.first_use:.1f} s of tracing and compiling" if self.first_use else ""
+        return f"{self.name}: {count}{time.monotonic() - self.started - self.first_use:.1f} s{first_use}{resumed}"
 
 
 def clock(seconds: float) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import tyro
 import xarray as xr
 
@@ -20,7 +22,7 @@ from jaxcollapse.checks import check_memory
 from jaxcollapse.experiments.support.display import Display
 from jaxcollapse.experiments.support.ranges import Count, Seed, check_flags, flags_named
 from jaxcollapse.history import files_of
-from jaxcollapse.sweep import merge, sweep
+from jaxcollapse.sweep import Axis, merge, sweep
 
 T = TypeVar("T")
 PRESETS = ("smoke", "quick", "paper")
@@ -33,6 +35,13 @@ class Settings:
 
     seed: Seed = 0
     """Seed of everything random."""
+    float64: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Simulate in double precision."""
+
+    @property
+    def dtype(self) -> Any:
+        """Type of what is simulated."""
+        return jnp.float64 if self.float64 else jnp.float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +68,10 @@ class Options(Places):
     """Runs of a sweep at once, on all devices together; by default as many as fit in memory."""
     shard: str = ""
     """I/N: run and keep only the I-th of N shares of every sweep, for `jaxcollapse merge`."""
+    distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Divide every sweep among the devices of all processes that Slurm, Open MPI or Kubernetes started together."""
+    debug_nans: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Stop a sweep at the first generation whose state holds a NaN, and say where."""
 
 
 class Output(NamedTuple):
@@ -81,9 +94,11 @@ class Runner:
         layouts: how the lanes of each sweep were laid out.
     """
 
-    def __init__(self, directory: Path | None = None, display: Display | None = None, **options: Any):
-        """Take a directory, a display, and options of all sweeps."""
-        self.directory, self.display, self.options = directory, display or Display(), options
+    def __init__(
+        self, directory: Path | None = None, display: Display | None = None, dtype: Any = jnp.float32, **options: Any
+    ):
+        """Take a directory, a display, a type of at least which all numbers are, and options of all sweeps."""
+        self.directory, self.display, self.dtype, self.options = directory, display or Display(), dtype, options
         self.warnings, self.layouts = [], {}
 
     def expect(self, num_parts: int) -> None:
@@ -103,6 +118,7 @@ class Runner:
         """Compute a pytree of arrays, one part, or take it from an interrupted run."""
         self.display.part(name)
         self.display.update(0, 0, "tracing")
+        arguments = self._precise(arguments)
         path, program = self._checkpoint(name), jax.jit(function).lower(*arguments)
         identity = {"data": results.digest(arguments), "program": results.digest_program(program)}
         leaves = results.load_arrays(path, identity) if path else None
@@ -121,7 +137,8 @@ class Runner:
     def sweep(self, name: str, build: Callable[..., Run], axes: Mapping[str, Any], **options: Any) -> xr.Dataset:
         """Run one sweep, one part, continuing where an interrupted run of the same configuration stopped."""
         self.display.part(name, "generations")
-        found = self._swept(name, build, axes, **options)
+        options["fixed"] = self._precise(options.get("fixed") or {})
+        found = self._swept(name, build, self._precise(axes), **options)
         self.warnings += [f"{name}: {message}" for message in found.attrs["warnings"]]
         self.layouts[name] = found.attrs.pop("layout")
         self.display.finish()
@@ -130,6 +147,19 @@ class Runner:
     def _swept(self, name: str, build: Callable[..., Run], axes: Mapping[str, Any], **options: Any) -> xr.Dataset:
         progress, checkpoint = self.display.update, self._checkpoint(name)
         return sweep(build, axes, checkpoint=checkpoint, progress=progress, **self.options, **options)
+
+    def _precise(self, tree: T) -> T:
+        """Widen floating arrays; the labels of axes stay."""
+        if isinstance(tree, Axis):
+            return Axis(tree.labels, self._precise(tree.values))
+
+        def widen(leaf):
+            if isinstance(leaf, Axis):
+                return self._precise(leaf)
+            floating = self.dtype == jnp.float64 and jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating)
+            return np.asarray(leaf, np.float64) if floating else leaf
+
+        return jax.tree.map(widen, tree, is_leaf=lambda leaf: isinstance(leaf, Axis))
 
     def _checkpoint(self, name: str) -> Path | None:
         return self.directory and self.directory / f"{name}.npz"
@@ -140,14 +170,14 @@ class ShardRunner(Runner):
 
     def once(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
         """Compute a pytree of arrays, one part; without a checkpoint."""
-        return Runner(None, self.display).once(name, function, *arguments)
+        return Runner(None, self.display, self.dtype).once(name, function, *arguments)
 
 
 class MergeRunner(Runner):
     """Takes the lanes of every sweep from the shards in a directory."""
 
-    def __init__(self, directory: Path, display: Display, shards: Path, identity: Mapping[str, str]):
-        super().__init__(directory, display)
+    def __init__(self, directory: Path, display: Display, dtype: Any, shards: Path, identity: Mapping[str, str]):
+        super().__init__(directory, display, dtype)
         self.shards, self.identity = shards, identity
 
     def _swept(self, name: str, build: Callable[..., Run], axes: Mapping[str, Any], **options: Any) -> xr.Dataset:
@@ -179,7 +209,8 @@ def execute(name: str, experiment: Any, config: Settings, options: Options, disp
     display.begin(name)
     check_flags(config)
     shard, mark = _share_of(options.shard), _mark(name, config)
-    sweeps = {"lanes": options.lanes, "identity": {"run": mark}}
+    sweeps = {"lanes": options.lanes, "identity": {"run": mark}, "debug_nans": options.debug_nans}
+    sweeps |= {"devices": jax.devices()} if options.distributed else {}
     if shard is None:
         runner = functools.partial(Runner, **sweeps)
         return _publish(name, experiment, config, options, display, runner)
@@ -187,8 +218,8 @@ def execute(name: str, experiment: Any, config: Settings, options: Options, disp
     with _held(options.out, place.parent.parent, place.parent, place), _warnings_shown(display):
         text = json.dumps(results.strict(dataclasses.asdict(config)))
         results.write_atomic(place.parent / CONFIGURATION, lambda file: file.write(text.encode()))
-        with flags_named(config):
-            experiment.run(config, ShardRunner(place, display, shard=shard, **sweeps))
+        with flags_named(config), jax.enable_x64(config.float64):
+            experiment.run(config, ShardRunner(place, display, config.dtype, shard=shard, **sweeps))
         display.say(f"{name}: shard {options.shard} in {place}")
 
 
@@ -230,9 +261,9 @@ def _publish(
             message = f"{path} exists, of another configuration or version: give --overwrite to replace it"
             raise FileExistsError(message)
         for leftover in results.leftovers(path):
-            leftover.unlink()
-        runner = make_runner(checkpoints, display)
-        with flags_named(config):
+            leftover.unlink(missing_ok=True)
+        runner = make_runner(checkpoints, display, config.dtype)
+        with flags_named(config), jax.enable_x64(config.float64):
             output = experiment.run(config, runner)
         attributes = {
             "experiment": experiment.run.__module__.rpartition(".")[2],
