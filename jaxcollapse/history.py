@@ -1,7 +1,6 @@
 """What lanes have recorded, on the host, and the files that keep it chunk by chunk."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,12 +58,14 @@ class History:
         """Keep the generations done of a chunk, and the state to go on from, unless all are done."""
         if self._checkpoint is not None:
             state = [] if count == self.num_rows else jax.tree.leaves(on_host(state))
-            path = chunk_file(self._checkpoint, chunk)
+            path = results.chunk_file(self._checkpoint, chunk)
             results.save_arrays(path, [count, *self._of(chunk, 0, count), *state], self._identity_of(chunk))
 
     def load(self, chunk: int) -> tuple[int, list[np.ndarray]]:
         """Take what was kept of a chunk; how many generations, and the leaves of the state to go on from."""
-        stored = self._checkpoint and results.load_arrays(chunk_file(self._checkpoint, chunk), self._identity_of(chunk))
+        stored = self._checkpoint and results.load_arrays(
+            results.chunk_file(self._checkpoint, chunk), self._identity_of(chunk)
+        )
         if not stored:
             return 0, []
         (count, *arrays), num_leaves = stored, len(jax.tree.leaves(self.rows))
@@ -78,18 +79,6 @@ class History:
     def _identity_of(self, chunk: int) -> Named:
         low, high = self.layout.chunks[chunk]
         return {**self._identity, "range": f"{low}:{high}", "names": json.dumps([*map(sorted, self.rows)])}
-
-
-def chunk_file(checkpoint: Path, chunk: int) -> Path:
-    """Name the file of a chunk; the first has the checkpoint's own name."""
-    return checkpoint.with_name(f"{checkpoint.stem}, chunk {chunk}{checkpoint.suffix}") if chunk else checkpoint
-
-
-def files_of(directory: Path, name: str) -> list[Path]:
-    """List the files of a sweep's chunks in the directories of a directory."""
-    return sorted(
-        path for path in directory.glob("*/*.npz") if re.fullmatch(rf"{re.escape(name)}(, chunk \d+)?\.npz", path.name)
-    )
 
 
 def gather(files: Sequence[Path], num_lanes: int, identity: Named) -> tuple[Rows, Named]:

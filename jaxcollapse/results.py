@@ -245,5 +245,17 @@ def read_arrays(path: Path) -> tuple[list[np.ndarray], dict[str, str]] | None:
     return [arrays[f"arr_{i}"] for i in range(len(arrays))], identity
 
 
+def chunk_file(checkpoint: Path, chunk: int) -> Path:
+    """Name the file of a chunk; the first has the checkpoint's own name."""
+    return checkpoint.with_name(f"{checkpoint.stem}, chunk {chunk}{checkpoint.suffix}") if chunk else checkpoint
+
+
+def chunk_files(directory: Path, name: str) -> list[Path]:
+    """List the files of a sweep's chunks in the directories of a directory."""
+    return sorted(
+        path for path in directory.glob("*/*.npz") if re.fullmatch(rf"{re.escape(name)}(, chunk \d+)?\.npz", path.name)
+    )
+
+
 def _damaged(path: Path) -> Path:
     return path.with_name(f"{path.name}.damaged")

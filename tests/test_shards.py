@@ -15,7 +15,6 @@ from several_devices import axes, problem, small
 from jaxcollapse import command, results
 from jaxcollapse.experiments.support.display import Display
 from jaxcollapse.experiments.support.runner import Options, Output, Places, execute, merge_shards
-from jaxcollapse.history import files_of
 from jaxcollapse.sweep import merge
 
 ROOT = Path(__file__).parents[1]
@@ -97,7 +96,7 @@ def test_shards_of_other_widths_are_the_single_run_but_for_rounding(tmp_path):
     for i in (1, 2):
         (tmp_path / str(i)).mkdir()
         small(3, shard=(i, 2), lanes=2 * i, checkpoint=tmp_path / str(i) / "part.npz")
-    found = merge(files_of(tmp_path, "part"), axes(3), fixed=problem())
+    found = merge(results.chunk_files(tmp_path, "part"), axes(3), fixed=problem())
     assert found.attrs["layout"]["lanes_per_device"] == [2, 4]
     for name in whole:
         np.testing.assert_allclose(found[name], whole[name], rtol=1e-4, atol=1e-6)

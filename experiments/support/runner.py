@@ -21,7 +21,6 @@ from jaxcollapse.base import Run
 from jaxcollapse.checks import check_memory
 from jaxcollapse.experiments.support.display import Display
 from jaxcollapse.experiments.support.ranges import Count, Seed, check_flags, flags_named
-from jaxcollapse.history import files_of
 from jaxcollapse.sweep import Axis, merge, sweep
 
 T = TypeVar("T")
@@ -183,7 +182,7 @@ class MergeRunner(Runner):
     def _swept(self, name: str, build: Callable[..., Run], axes: Mapping[str, Any], **options: Any) -> xr.Dataset:
         labelled = {key: options[key] for key in ("fixed", "dims", "coords") if key in options}
         try:
-            found = merge(files_of(self.shards, name), axes, identity=self.identity, **labelled)
+            found = merge(results.chunk_files(self.shards, name), axes, identity=self.identity, **labelled)
         except ValueError as error:
             raise ValueError(f"{self.shards}, {name}: {error}") from error
         self.display.update(found.sizes["generation"] - 1, found.sizes["generation"] - 1)
