@@ -50,10 +50,13 @@ class Config(Settings):
 
 
 PRESETS = {
-    "smoke": {"num_candidates": 30, "num_reference": 20, "num_support": 30, "num_probed": 6, "num_rounds": 5},
+    "smoke": {
+        "taus": (0.5,), "epsilons": (0.05, 0.02), "sizes": (0.1, 1.0), "num_candidates": 30, "num_reference": 20,
+        "num_support": 30, "num_probed": 6, "num_rounds": 5,
+    },
     "quick": {"num_candidates": 80, "num_reference": 60, "num_probed": 30, "num_rounds": 20, "sizes": (0.1, 1.0)},
     "paper": {},
-}
+}  # fmt: skip
 
 
 def problem(config: Config) -> tuple[np.ndarray, np.ndarray]:

@@ -66,7 +66,7 @@ class Config(ImageComparison):
 
 PRESETS = {
     "smoke": {
-        "verifiers": ("random", "single_silo"), "num_kept": 60, "num_generations": 2, "num_train": 400,
+        "verifiers": ("single_silo",), "num_kept": 60, "num_generations": 2, "num_train": 400, "num_test": 200,
         "num_components": 8, "num_gaussians": 4, "num_classifier_steps": 50, "num_projections": 5, "num_seeds": 2,
     },
     "quick": {

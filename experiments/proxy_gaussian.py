@@ -47,7 +47,7 @@ class Config(Comparison):
 
 PRESETS = {
     "smoke": {
-        "verifiers": ("random", "scheme_i", "federated_sinkhorn"),
+        "verifiers": ("random", "federated_sinkhorn"),
         "num_kept": 20,
         "num_generations": 2,
         "silo_size": 12,

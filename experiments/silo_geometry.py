@@ -79,9 +79,9 @@ class Config(ImageComparison):
 
 PRESETS = {
     "smoke": {
-        "verifiers": ("single_silo",), "classes": (1, 10), "budgets": (0.5,), "dials": ("num_train",),
-        "of_num_train": (300,), "num_kept": 60, "num_generations": 2, "num_train": 400, "num_components": 8,
-        "num_gaussians": 4, "num_scored": 60, "num_seeds": 2,
+        "verifiers": ("single_silo",), "classes": (1, 10), "budgets": (0.5,), "dials": ("num_iterations",),
+        "of_num_iterations": (4,), "num_kept": 60, "num_generations": 2, "num_train": 400, "num_test": 200,
+        "num_components": 8, "num_gaussians": 4, "num_scored": 60, "num_seeds": 2,
     },
     "quick": {
         "verifiers": ("single_silo", "tilt"), "classes": (1, 10), "budgets": (0.5, 0.1), "dials": (),

@@ -71,8 +71,8 @@ class Config(ImageComparison):
 PRESETS = {
     "smoke": {
         "verifiers": ("random", "single_silo"), "num_kept": 60, "num_generations": 2, "num_train": 400,
-        "num_components": 8, "num_gaussians": 4, "num_verifying_silos": 2, "num_scored": 60, "num_shown": 3,
-        "num_seeds": 2,
+        "num_test": 200, "num_components": 8, "num_gaussians": 4, "num_verifying_silos": 2, "num_scored": 60,
+        "num_shown": 3, "num_seeds": 2,
     },
     "quick": {
         "verifiers": ("random", "single_silo", "tilt", "pooled"),

@@ -87,6 +87,7 @@ def _without_padding(measure: Measure) -> Measure:
     return measure._replace(points=jnp.where(measure.weights[..., None] > 0, measure.points, 0))
 
 
+@partial(jax.jit, static_argnames="axis")  # one program where it is called alone, and traced once a shape
 def total(terms: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*rest"]:
     """Sum along an axis, each half added to the other: the error grows with the logarithm of the number of terms."""
     terms = jnp.moveaxis(terms, axis, 0)
@@ -182,6 +183,7 @@ def as_moments(data: Data | Float[Array | np.ndarray, "*stack n d"]) -> Moments:
     return data if isinstance(data, Moments) else Moments(*_moments(*_without_padding(as_measure(data))))
 
 
+@jax.jit
 @partial(jnp.vectorize, signature="(n,d),(n)->(),(d),(d,d)")
 def _moments(x: Array, w: Array) -> tuple[Array, Array, Array]:
     s = share(w)

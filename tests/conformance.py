@@ -5,6 +5,7 @@ Each checker takes the member made, or a function that makes it from a seed, and
 """
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -325,26 +326,32 @@ def check_workflow(workflow, *, subsamples=False, with_fresh=False):
             assert_close(training[1:], moments(given[0])[1:])
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def do(part, exchange, *args):
+    """Let one party do its part."""
+    return getattr(exchange, part)(*args)
+
+
 def by_hand(exchange, key, pool, parts):
     """Run an exchange as a deployment does, one silo at a time and each with nothing but its own data.
 
     Returns:
         The result, and the list of everything that was exchanged with the last silo.
     """
-    server = exchange.server_init(key, pool)
-    opening = exchange.opening(server)
+    server = do("server_init", exchange, key, pool)
+    opening = do("opening", exchange, server)
     keys = jax.random.split(jax.random.fold_in(key, 2**32 - 1), len(parts))
-    states = [exchange.silo_init(k, silo, opening) for k, silo in zip(keys, parts, strict=True)]
+    states = [do("silo_init", exchange, k, silo, opening) for k, silo in zip(keys, parts, strict=True)]
     messages = [opening]
     for _ in range(exchange.num_rounds):
-        request, replies = exchange.request(server), []
+        request, replies = do("request", exchange, server), []
         for k, silo in enumerate(parts):
-            states[k], reply = exchange.reply(states[k], silo, request)
+            states[k], reply = do("reply", exchange, states[k], silo, request)
             replies.append(reply)
-        server = exchange.update(server, stack(replies))
+        server = do("update", exchange, server, stack(jax.device_get(replies)))
         messages += [request, reply]
-        assert not exchange.finished(server)
-    return jax.tree.map(jnp.asarray, (exchange.result(server), messages))
+        assert not do("finished", exchange, server)
+    return do("result", exchange, server), messages
 
 
 def check_exchange(make, *, bounded=False):

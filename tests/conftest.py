@@ -1,5 +1,6 @@
 """Shapes and types are checked whenever a function of the package is called, in tests only."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ FIRST_TO_SEE_INPUT = [
     "sweep",
 ]
 
+gc.set_threshold(100_000)  # tracing makes many objects that stay: looking through them takes an eighth of its time
 sys.path.insert(0, str(ROOT))  # for `experiments` and `paper_figures`
 modules = {f"jaxcollapse.{path.stem}" for path in (ROOT / "jaxcollapse").glob("[!_]*")}
 install_import_hook(sorted(modules - {f"jaxcollapse.{name}" for name in FIRST_TO_SEE_INPUT}), "typecheck.checked")

@@ -344,7 +344,7 @@ def test_a_signal_during_imports_stops_in_one_line(tmp_path):
 
 def test_an_experiment_that_is_killed_continues_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "keep_programs", lambda directory: None)
-    flags = ["gaussian_collapse", "--preset", "smoke", "--num-generations", "3000", "--out"]
+    flags = ["gaussian_collapse", "--preset", "smoke", "--num-generations", "1000", "--out"]
     running = start(" ".join([COMMAND, *flags, str(tmp_path / "killed")]))
     while not list(tmp_path.glob("killed/*.parts/*/without selection.npz")) and running.poll() is None:
         time.sleep(0.01)

@@ -65,7 +65,7 @@ def test_seeds_have_images_of_their_own(digits):
         [{row_of[tuple(row)] for row in np.asarray(points)} for points in m.points] for m in (images.train, images.test)
     )
     assert len(kept[0]) == len(kept[1]) == 400
-    assert len(held_out[0]) == len(held_out[1]) == 1397
+    assert len(held_out[0]) == len(held_out[1]) == 200
     assert [not a & b for a, b in zip(kept, held_out, strict=True)] == [True, True]
     # Two random halves share in the mean 400 * 400 / 1797 = 89 images, with a standard deviation of 7.
     assert abs(len(kept[0] & kept[1]) - 89) < 28
@@ -131,7 +131,7 @@ def test_features_of_a_user_are_those_of_each_seed_and_read_again(tmp_path, monk
     monkeypatch.setattr(math, "summits", summits, raising=False)
     config = dataclasses.replace(SMOKE, features="math:summits", feature_cache=str(tmp_path))
     images, _, _ = problem(config, Runner())
-    assert sum(calls) == 2 * 1797
+    assert sum(calls) == 2 * (400 + 200)
     assert len(list(tmp_path.iterdir())) == 4
     for features, real in ((images.train_features, images.train), (images.test_features, images.test)):
         assert_array_equal(features, np.sort(real.points, axis=-1)[..., -3:])
