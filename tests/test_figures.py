@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
 from jaxcollapse.paper_figures import (
+    phase_diagram,
     proxy_gaussian,
     silo_geometry,
     siloed_images_samples,
@@ -118,3 +119,31 @@ def test_true_shape_lies_behind_the_clouds():
         behind, before = axes.collections
         np.testing.assert_allclose(behind.get_offsets(), curve[0])
         np.testing.assert_allclose(before.get_offsets(), points[0, 0, 0, 0, generation])
+
+
+def test_phase_diagram_marks_cells_that_theory_misses_and_those_without_a_half_life():
+    dims = {"dim": [2, 5], "num_kept": [10, 30], "budget": [0.1, 0.2, 0.5], "bias": [0.0, 2.0], "workflow": ["replace"]}
+    simulated = np.random.default_rng(0).uniform(1, 9, (2, 2, 3, 2, 1))
+    finite_n = simulated + 0.39
+    finite_n[1, 1, 2, 0], finite_n[0, 1, 1, 1], simulated[0, 1, 0, 1] = simulated[1, 1, 2, 0] - 0.41, np.nan, np.nan
+    values = {"": simulated, "_error": 0.1 + 0 * simulated, "_mean_field": simulated + 0.5, "_finite_n": finite_n}
+    of = {
+        "quantity": ["half_life"],
+        "theory": ["mean_field", "finite_n"],
+        "workflow": ["replace"],
+        "num_kept": [10, 30],
+    }
+    shares = np.random.default_rng(1).uniform(size=(3, 1, 2, 1, 2))
+    names = ("within_2", "within_4", "median_difference")
+    data = xr.Dataset({f"half_life{k}": ([*dims], v) for k, v in values.items()}, dims | of)
+    data = data.assign({name: ([*of], each) for name, each in zip(names, shares, strict=True)})
+    figure, table = phase_diagram.draw(data.assign_attrs(configuration={"num_generations": 16}))
+    maps = [axes for axes in figure.axes if axes.images and axes.get_label() != "<colorbar>"]
+    for axes, shown, crosses in zip(maps, simulated[:, 1, ..., 0], ([[1, 1]], [[2, 0]]), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array().filled(np.nan), shown.T)
+        (marked,) = [line for line in axes.lines if line.get_marker() == "x"]
+        np.testing.assert_array_equal(marked.get_xydata(), crosses)
+        assert axes.patch.get_hatch()
+    lines = [line.get_ydata() for axes in figure.axes for line in axes.lines if line.get_marker() == "v"]
+    np.testing.assert_array_equal(lines, shares[0, 0, :, 0])
+    assert len(table) == simulated.size + 4

@@ -62,6 +62,7 @@ WORKFLOWS = {
     "replace": {"color": RED, "marker": "v"},
     "accumulate": {"color": BLUE, "marker": "o"},
     "accumulate_subsample": {"color": ORANGE, "marker": "s"},
+    "fresh_mix": {"color": GREEN, "marker": "^"},
 }
 # Looks of what has no look of its own.
 SERIES = tuple(
