@@ -195,11 +195,12 @@ def measure(traces: xr.DataArray, exact: xr.Dataset) -> xr.Dataset:
     others = (traces.sum("seed") - traces) / (count - 1)
     exponents = exponent(log(traces))
     offset, variance = exact.offset / exact.mean_field / n, exact.variance / exact.mean_field**2 / n
+    grown = exact.mean_field * np.exp(offset.clip(max=100))  # which diverges where the mean field is unstable
     arrays = {
         "half_life": traces.mean("seed").reduce(half_life, "generation"),
         "half_life_error": (count - 1) * others.reduce(half_life, "generation").reduce(standard_error, "seed"),
         "half_life_mean_field": exact.mean_field.reduce(half_life, "generation"),
-        "half_life_finite_n": (exact.mean_field * np.exp(offset)).reduce(half_life, "generation"),
+        "half_life_finite_n": grown.reduce(half_life, "generation"),
         "exponent": exponents.mean("seed"),
         "exponent_error": exponents.reduce(standard_error, "seed"),
         "exponent_mean_field": exponent(log(exact.mean_field)),

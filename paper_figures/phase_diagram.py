@@ -1,4 +1,4 @@
-"""Half-lives of the trace over budget and bias: simulated colours under the theory's contour lines."""
+"""Half-lives of the trace over budget and bias: simulated colours under the mean field's contour lines."""
 
 from collections.abc import Mapping
 
@@ -24,26 +24,26 @@ OF_THEORY = {
 
 def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw half-lives."""
-    steps = 2.0 ** np.arange(-3, np.ceil(np.log2(data.attrs["configuration"]["num_generations"])) + 1)
+    steps = octaves(float(data.half_life.min()), float(data.half_life.max()))
     return maps(data, "half_life", dict.fromkeys(data.workflow.values, ("half-life, generations", steps)))
 
 
 def maps(data: xr.Dataset, quantity: str, scales: Mapping[str, tuple[str, np.ndarray]]) -> tuple[Figure, pd.DataFrame]:
     """Draw maps at the largest n, a row for each workflow and a column for each dimension, and agreement by n below.
 
-    Theory is that of finite n where it is known, and the mean field elsewhere.
+    Contours are the mean field's. Crossed cells are off the finite-n theory or, where it is not known, the mean field.
 
     Args:
         data: of the experiment.
         quantity: half_life or exponent.
-        scales: by workflow, the label of its colours, and the levels where they change and theory has its contours.
+        scales: by workflow, the label of its colours, and the levels where they change and contours lie.
     """
     names = [quantity, *(f"{quantity}_{suffix}" for suffix in ("error", "mean_field", "finite_n"))]
     simulated, error, mean_field, finite_n = (data[name] for name in names)
-    theory = finite_n.fillna(mean_field)
-    far = abs(simulated - theory) > 4 * error
+    far = abs(simulated - finite_n.fillna(mean_field)) > 4 * error
     dims = data.dim.values
     figure = plt.figure(figsize=(style.COLUMN, 1.45 * len(scales) + 2.2), layout="constrained")
+    figure.suptitle(f"maps of $n = {int(data.num_kept.max())}$", fontsize=8, x=0.02, ha="left")
     grid = figure.add_gridspec(len(scales) + 1, len(dims))
     for line, (workflow, (label, levels)) in enumerate(scales.items()):
         norm = BoundaryNorm(levels, len(levels) - 1)
@@ -51,7 +51,7 @@ def maps(data: xr.Dataset, quantity: str, scales: Mapping[str, tuple[str, np.nda
         row = [figure.add_subplot(grid[line, column]) for column in range(len(dims))]
         for axes, dim in zip(row, dims, strict=True):
             at = {"workflow": workflow, "dim": dim, "num_kept": data.num_kept.max()}
-            shown, lines, crossed = (x.sel(at).transpose("bias", "budget").values for x in (simulated, theory, far))
+            shown, lines, crossed = (x.sel(at).transpose("bias", "budget").values for x in (simulated, mean_field, far))
             image = axes.imshow(shown, norm=norm, cmap=colours, aspect="auto", origin="lower")
             axes.patch.set(**NEVER)
             if min(lines.shape) > 1:
@@ -75,8 +75,8 @@ def maps(data: xr.Dataset, quantity: str, scales: Mapping[str, tuple[str, np.nda
     axes.minorticks_off()
     handles = [Line2D([], [], label=style.label(w), **style.WORKFLOWS[w]) for w in scales]
     handles += [Line2D([], [], label=style.label(n), color="0.3", marker="o", **look) for n, look in OF_THEORY.items()]
-    handles += [Line2D([], [], label="theory", color="black", linewidth=0.6, linestyle="--")]
-    handles += [Line2D([], [], label="over 4 st. errors off", **FAR)]
+    handles += [Line2D([], [], label="contours: mean field", color="black", linewidth=0.6, linestyle="--")]
+    handles += [Line2D([], [], label="theory over 4 errors off", **FAR)]
     generations = data.attrs["configuration"]["num_generations"]
     handles += [Patch(label=f"not halved by $t = {generations}$", **NEVER)] if simulated.isnull().any() else []
     figure.legend(handles=handles, loc="outside lower center", ncols=3, columnspacing=1, markerscale=0.6)
@@ -87,3 +87,8 @@ def ticks(values: np.ndarray) -> tuple[range, list[str]]:
     """Label every third cell, up to the last."""
     places = range((len(values) - 1) % 3, len(values), 3)
     return places, [f"{values[i]:g}" for i in places]
+
+
+def octaves(low: float, high: float) -> np.ndarray:
+    """List the powers of two about a range."""
+    return 2.0 ** np.arange(np.floor(np.log2(low)), np.ceil(np.log2(high)) + 1)

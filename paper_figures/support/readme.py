@@ -116,7 +116,24 @@ def disclosure(read: Callable[[str], pd.DataFrame]) -> str:
     return markdown([*head, *(f"epsilon {number(e, 3).rstrip('0')}" for e in DISCLOSED)], rows)
 
 
-BLOCKS = {f.__name__: f for f in (siloed_images, balanced_selection, silo_geometry, generalization_cost, disclosure)}
+def phase_diagram(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write how many cells each theory predicts to two and to four standard errors, and by how much it is off, by n."""
+    rows, columns = [], []
+    for name, words in (("phase_diagram", "half-life"), ("phase_diagram_exponents", "exponent")):
+        table = read(name)
+        cells = table[table.within_2.notna()].set_index(["workflow", "theory", "num_kept"]).sort_index()
+        columns = [f"n = {n:.0f}" for n in cells.index.unique("num_kept")]
+        for workflow, theory in table[["workflow", "theory"]].dropna().drop_duplicates().itertuples(index=False):
+            shares = cells.loc[workflow, theory][["within_2", "within_4", "median_difference"]].to_numpy()
+            found = ("{}, {} ({})".format(*map(number, each)) for each in shares)
+            rows.append([f"{words}, {label(workflow)}", label(theory), *found])
+    return markdown(["cells within two, four errors (median difference)", "theory", *columns], rows)
+
+
+BLOCKS = {
+    f.__name__: f
+    for f in (phase_diagram, siloed_images, balanced_selection, silo_geometry, generalization_cost, disclosure)
+}
 
 
 def fill(text: str, tables: Path) -> str:
