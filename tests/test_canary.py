@@ -1,6 +1,6 @@
 """Does this jax compute right numbers? To be run alone on any new version or device, before it is believed.
 
-jax 0.10.2 computed wrong numbers in the hot path of this project: accumulate with top selection, n = 500 in ten
+Wrong numbers of jax 0.10.2 were reported in the hot path of this project: accumulate with top selection, n = 500 in ten
 dimensions, mapped over 16 keys with shared constants, gave final traces 5 to 40 times too large. So: simulation
 against mean field at several n, widths of the map, with constants shared by the lanes or batched with them.
 """
