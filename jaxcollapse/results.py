@@ -80,7 +80,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 def is_first() -> bool:
     """Tell the process that writes from others that run the same."""
-    return jax.process_index() == 0
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def leftovers(path: Path) -> list[Path]:
