@@ -52,7 +52,7 @@ lint: $(READY) ## Check style, format and types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(READY) ## Time the hot paths
-	@set -e; for b in recursion sums transport mixture images; do $(BIN)/python -m benchmarks.$$b; done
+	@set -e; for b in recursion throughput sums transport mixture images; do $(BIN)/python -m benchmarks.$$b; done
 
 canary: $(if $(filter $(BIN)/python,$(PYTHON)),$(READY)) ## Check a jax before its numbers are believed (PYTHON=... has it installed)
 	$(PYTHON) -m pytest tests/test_canary.py

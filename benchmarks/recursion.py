@@ -19,6 +19,7 @@ from rich.table import Table
 from benchmarks.numpy_baseline import recursion
 from jaxcollapse.experiments.gaussian_collapse import SETTINGS, Config, instances_of, simulation
 from jaxcollapse.gaussian.top import proposals_needed
+from jaxcollapse.prng import unrolled
 from jaxcollapse.recursion import run
 from jaxcollapse.sweep import sweep
 
@@ -81,27 +82,30 @@ def compiled(benchmark: Benchmark, sampler, name: str) -> Callable[[], object]:
     return lambda: jax.block_until_ready(program(instances))
 
 
-def random_numbers(benchmark: Benchmark, sampler) -> Callable[[], object]:
-    """Compile a scan that only draws the random numbers of the settings with selection."""
-    config = benchmark.config(sampler)
-    if sampler == "direct":
-        num_candidates = proposals_needed(config.num_kept, config.budget, config.dim)
-    else:
-        num_candidates = round(config.num_kept / config.budget)
+def draws(num_kept: int, budget: float, dim: int, num_generations: int, keys: jax.Array, sampler: str = "direct"):
+    """Compile a scan that only draws the random numbers of a selection in each generation."""
+    direct = sampler == "direct"
+    num_candidates = proposals_needed(num_kept, budget, dim) if direct else round(num_kept / budget)
 
     def trajectory(key):
         def body(total, t):
-            normal_key, uniform_key = jax.random.split(jax.random.fold_in(key, t))
-            total += jax.random.normal(normal_key, (num_candidates * config.dim,)).sum()
-            if sampler == "direct":
-                total += jax.random.uniform(uniform_key, (num_candidates,)).sum()
+            normal_key, spare_key = jax.random.split(jax.random.fold_in(unrolled(key), t))
+            total += jax.random.normal(normal_key, (num_candidates * dim,)).sum()
+            if direct:
+                total += jax.random.exponential(spare_key, (num_candidates,)).sum()
             return total, None
 
-        return jax.lax.scan(body, 0.0, jnp.arange(config.num_generations))[0]
+        return jax.lax.scan(body, 0.0, jnp.arange(num_generations))[0]
 
-    keys, _ = instances_of(config, jnp.float32).values
     program = jax.jit(jax.vmap(trajectory)).lower(keys).compile()
     return lambda: jax.block_until_ready(program(keys))
+
+
+def random_numbers(benchmark: Benchmark, sampler) -> Callable[[], object]:
+    """Compile the draws of the settings with selection."""
+    config = benchmark.config(sampler)
+    keys, _ = instances_of(config, jnp.float32).values
+    return draws(config.num_kept, config.budget, config.dim, config.num_generations, keys, sampler)
 
 
 def library_seconds(benchmark: Benchmark, sampler) -> tuple[dict[str, float], float, float]:
