@@ -105,7 +105,7 @@ def cases(number, seed=0):
     rng, fields = random.Random(seed), {}
     for name, module in command.RUNNABLE.items():
         hints = typing.get_type_hints(importlib.import_module(module).Config, include_extras=True)
-        fields[name] = list(hints.items())
+        fields[name] = [field for field in hints.items() if field[0] != "float64"]  # `test_flags.py` tries it on all
     alone = [(name, [field]) for name, each in fields.items() for field in each]
     rng.shuffle(alone)
     pairs = ((name, rng.sample(fields[name], 2)) for name in rng.choices([*fields], k=number))
