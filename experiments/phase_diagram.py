@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -89,12 +89,11 @@ def recursions(config: Config, num_kept: Sequence[int]) -> Sizes:
     return sizes(counts, np.array(config.budgets), config.num_generations, num_fresh=num_fresh)
 
 
-def builder(dim: int, record: Callable[[Moments], Record], *, exact: bool) -> Callable[..., Run]:
+def builder(dim: int, record: Callable[[Moments], Record], dtype: Any, *, exact: bool) -> Callable[..., Run]:
     """Make the builder of all workflows side by side, simulated or in the limit of many candidates.
 
     The target is the origin, where floating point resolves any spread, and the truth lies at the distance.
     """
-    dtype = jnp.float64 if exact else jnp.float32
     target = isotropic_target(jnp.zeros(dim, dtype))
     workflows = [WORKFLOWS[name](moments_memory()) for name in COMPARED]
 
@@ -113,7 +112,7 @@ def builder(dim: int, record: Callable[[Moments], Record], *, exact: bool) -> Ca
 
 def simulate(config: Config, runner: Runner, dim: int, num_kept: int) -> xr.DataArray:
     """Simulate the trace ratio of all cells with n kept; their places tell them apart."""
-    build = builder(dim, lambda truth: record_model({"trace_ratio": trace_ratio}, truth), exact=False)
+    build = builder(dim, lambda truth: record_model({"trace_ratio": trace_ratio}, truth), config.dtype, exact=False)
 
     def build_cell(budget, bias, seed) -> Run:
         (row_of, at), (column, distance) = budget, bias
@@ -132,7 +131,7 @@ def simulate(config: Config, runner: Runner, dim: int, num_kept: int) -> xr.Data
 
 def predict(config: Config, runner: Runner, dim: int) -> xr.Dataset:
     """Compute the mean field of the trace ratio of all cells, and n times the offset of its mean and its variance."""
-    build = builder(dim, lambda truth: lambda key, state, info: state.params, exact=True)
+    build = builder(dim, lambda truth: lambda key, state, info: state.params, jnp.float64, exact=True)
     target, t = isotropic_target(jnp.zeros(dim)), jnp.arange(1.0, config.num_generations + 1)
     weights = jnp.stack([jnp.ones_like(t), 1 / t])  # of a kept set in the training sets of replace and accumulate
     diagonal = dim + np.flatnonzero(np.equal(*np.triu_indices(dim)))

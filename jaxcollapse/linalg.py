@@ -23,7 +23,7 @@ def psd_cholesky(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
     def column(j, factor):
         residual = covariance[:, j] - factor @ factor[j]
         pivot = residual[j]
-        positive = pivot > tolerance * covariance[j, j]
+        positive = ~(pivot <= tolerance * covariance[j, j])  # NaN stays NaN
         scale = jax.lax.rsqrt(jnp.where(positive, pivot, 1))
         left = jnp.diagonal(covariance) - jnp.sum(factor**2, axis=1)
         room = 1.001 * jax.lax.stop_gradient(jnp.sqrt(jnp.maximum(left, 0)))  # some slack, or derivatives would be cut

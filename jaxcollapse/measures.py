@@ -129,7 +129,7 @@ def totals_by(index: Int[Array, " n"], terms: Float[Array, " n"], num: int) -> F
 
 def share(masses: Float[Array, "*stack n"]) -> Float[Array, "*stack n"]:
     """Divide masses by their sum, along the last axis; without any mass all shares are zero."""
-    mass = total(masses)[..., None]
+    mass: Array = total(masses)[..., None]
     return masses / jnp.where(mass > 0, mass, 1)
 
 

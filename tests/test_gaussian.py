@@ -53,6 +53,14 @@ def test_samples_have_the_moments_of_the_model():
     assert_unbiased(z_scores(white**4, 3))
 
 
+@pytest.mark.parametrize("place", [(0, 0), (2, 2), (1, 0)])
+def test_a_covariance_that_is_no_number_draws_none(place):
+    covariance = jnp.eye(3).at[place].set(jnp.nan)
+    assert np.isnan(factor(covariance)[place])
+    params = Moments(jnp.float32(1), jnp.zeros(3), covariance)
+    assert np.isnan(gaussian().sample(KEY, params, 4)[:, place[0]]).all()
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dim", [1, 2, 7, 30])
 def test_factor_of_a_definite_matrix_is_that_of_lapack(dim):

@@ -91,7 +91,7 @@ def test_there_may_be_more_shards_than_lanes(tmp_path):
 
 
 def test_shards_of_other_widths_are_the_single_run_but_for_rounding(tmp_path):
-    """Batches of other sizes are summed in another order: 1e-6 of the model after five generations, measured."""
+    """Batches of other sizes are summed in another order."""
     whole = small(3)
     for i in (1, 2):
         (tmp_path / str(i)).mkdir()
