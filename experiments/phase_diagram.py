@@ -78,7 +78,7 @@ PRESETS = {
         "num_generations": 24,
         "num_seeds": 8,
     },
-    "paper": {},
+    "paper": {},  # 19 minutes of one core, 4.5 GB
 }
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 TABLES = ROOT / "paper_figures" / "figures"
 BLOCK = r"(?s)<!-- (\w+) -->\n(.*?)\n<!-- end -->"
-RESULTS = ("Silos of real images", "What silos give away")
+RESULTS = ("The phase diagram of collapse", "Silos of real images", "What silos give away")
 
 
 def differences(name):
@@ -125,3 +125,51 @@ def test_distance_does_not_rank_methods():
     assert scheme.entropic_w > pooled.entropic_w
     assert scheme.excess < pooled.excess
     assert scheme.accuracy > pooled.accuracy
+
+
+def phase_diagram(name, quantity):
+    """Read cells by their place, and agreement with theory."""
+    table = pd.read_csv(TABLES / f"{name}.csv")
+    cells = table[table.within_2.isna()].set_index(["workflow", "dim", "num_kept", "budget", "bias"]).sort_index()
+    shares = table[table.within_2.notna()].pivot(index=["workflow", "num_kept"], columns="theory", values="within_2")
+    return cells.filter(like=quantity).rename(columns=lambda column: column.removeprefix(f"{quantity}_")), shares
+
+
+def test_half_lives_grow_as_told():
+    cells, shares = phase_diagram("phase_diagram", "half_life")
+    cells = cells.mean_field.drop("fresh_mix").fillna(np.inf)
+    for axis in ("budget", "bias", "dim"):
+        levels = [level for level in cells.index.names if level != axis]
+        grown = cells.groupby(level=levels).apply(lambda values: values.is_monotonic_increasing)
+        assert grown.all()
+    corrected = shares.dropna().finite_n
+    assert len(corrected) == 6
+    assert (abs(corrected - 0.954) < 0.04).all()
+    assert (shares.dropna().mean_field < corrected).all()
+    agreement = pd.read_csv(TABLES / "phase_diagram.csv").query("theory == 'mean_field' and quantity == 'half_life'")
+    scaled = agreement.num_kept * agreement.median_difference
+    assert scaled.max() < 2 * scaled.min()
+
+
+def test_rates_have_two_phases_and_theory_fails_between_them():
+    cells, shares = phase_diagram("phase_diagram_exponents", "exponent")
+    assert (
+        shares.finite_n.loc[["replace", "accumulate"]].groupby("workflow").apply(lambda x: x.is_monotonic_increasing)
+    ).all()
+    cells = cells.xs(200, level="num_kept")
+    rates = cells.loc["replace"]
+    simulated = rates.exponent.unstack("bias")
+    near, far = simulated.loc[:, :0.5], simulated[6.0]
+    assert (abs(np.log(near[0.5] / near[0.0])) < 0.05).all()
+    assert (far < near[0.0]).all()
+    assert round(near.loc[(2, 0.01), 0.0] / far[2, 0.01]) == 5
+    missed = (abs(rates.exponent - rates.finite_n) > 4 * rates.error).unstack("bias").to_numpy()
+    change = -np.gradient(np.log(simulated.to_numpy()), axis=1)
+    assert 0 < missed.sum() < 0.1 * missed.size
+    assert change[missed].min() > 0.03 > np.median(change[~missed])
+    assert (np.diff(cells.loc["accumulate"].mean_field.unstack("bias"), axis=1) < 1e-3).all()
+    growing = cells.exponent < -4 * cells.error
+    assert growing.groupby("workflow").sum().between(1, 10).loc[["accumulate", "fresh_mix"]].all()
+    fresh = cells.loc["fresh_mix"]
+    assert (fresh.exponent < 4 * fresh.error).all()
+    assert abs(fresh.exponent).median() < 0.02
