@@ -11,21 +11,32 @@ from jaxcollapse.measures import Merged, as_moments, compact, exact, merge_exact
 from jaxcollapse.tree import zeros_like_shape
 
 
-def moments_memory() -> Memory:
-    """Remember mass, mean and covariance only: constant time and memory a generation, exact for Gaussians.
+class Summary(NamedTuple):
+    """Moments of all that was added.
 
-    What rounding leaves out of them is remembered, too: a run of any length rounds like one generation.
+    Attributes:
+        moments: with what rounding leaves out of them: a run of any length rounds like one generation.
+        lost: how many points of the last addition were more than its bound, shape [].
     """
 
-    def init(kept: Data, sizes: Sizes, num_generations: int) -> Merged:
-        return exact(zeros_like_shape(jax.eval_shape(as_moments, kept)))
+    moments: Merged
+    lost: Int[Array, ""]
 
-    def add(state: Merged, data: Data, max_points: int) -> Merged:
-        if isinstance(data, Measure) and max_points < len(data.weights):
-            data = compact(data, max_points)  # a twentieth of a pool costs a twentieth
-        return merge_exactly(state, exact(as_moments(data)))
 
-    return Memory(init, add, training=lambda state: state.moments, subsample=None)
+def moments_memory() -> Memory:
+    """Remember mass, mean and covariance only: constant time and memory a generation, exact for Gaussians."""
+
+    def init(kept: Data, sizes: Sizes, num_generations: int) -> Summary:
+        return Summary(exact(zeros_like_shape(jax.eval_shape(as_moments, kept))), jnp.zeros((), jnp.int32))
+
+    def add(state: Summary, data: Data, max_points: int) -> Summary:
+        lost = jnp.zeros((), jnp.int32)
+        if isinstance(data, Measure) and max_points < len(data.weights):  # a twentieth of a pool costs a twentieth
+            lost = jnp.maximum(jnp.sum(data.weights > 0, dtype=jnp.int32) - max_points, 0)
+            data = compact(data, max_points)
+        return Summary(merge_exactly(state.moments, exact(as_moments(data))), lost)
+
+    return Memory(init, add, lambda state: count_lost(state, state.moments.moments), subsample=None)
 
 
 class Buffer(NamedTuple):
@@ -40,6 +51,11 @@ class Buffer(NamedTuple):
     measure: Measure
     count: Int[Array, ""]
     lost: Int[Array, ""]
+
+
+def count_lost(state: Summary | Buffer, training: Data) -> Counted:
+    """Count what a memory's last addition lost."""
+    return Counted(training, {"points that found no room in the memory": state.lost})
 
 
 def buffer_memory() -> Memory:
@@ -58,9 +74,6 @@ def buffer_memory() -> Memory:
         measure = jax.tree.map(lambda old, new: old.at[place].set(new, mode="drop"), state.measure, data)
         count = jnp.minimum(state.count + jnp.sum(data.weights > 0, dtype=jnp.int32), capacity)
         return Buffer(measure, count, state.count + num_given - count)
-
-    def count_lost(state: Buffer, training: Measure) -> Counted:
-        return Counted(training, {"points that found no room in the memory": state.lost})
 
     def subsample(key: Key[Array, ""], state: Buffer, sizes: Sizes) -> Counted:
         index = random_subset(key, state.count, sizes.num_kept, sizes.max_kept)

@@ -123,7 +123,8 @@ def test_thousands_of_merges_round_like_one(masses, offset):
     @jax.jit
     def remember(parts):
         empty = memory.init(jax.tree.map(lambda leaf: leaf[0], parts), sizes(1), 1)
-        return memory.training(jax.lax.scan(lambda state, part: (memory.add(state, part, 1), None), empty, parts)[0])
+        state, _ = jax.lax.scan(lambda state, part: (memory.add(state, part, 1), None), empty, parts)
+        return memory.training(state).value
 
     assert_moments(jax.device_get(remember(parts)), merged_by_numpy(parts))
     assert_moments(jax.device_get(jax.jit(union)(parts)), merged_by_numpy(parts))

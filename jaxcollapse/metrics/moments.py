@@ -69,7 +69,7 @@ def _both(generated: Data, truth: Data) -> tuple[Moments, Moments]:
 
 
 def _is_singular(covariance: Float[Array, "d d"]) -> Array:
-    return (jnp.diagonal(psd_cholesky(covariance)) == 0).any()
+    return ~(jnp.diagonal(psd_cholesky(covariance)) > 0).all()
 
 
 def tail_mass(level: float = 0.95) -> Metric:
