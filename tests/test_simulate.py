@@ -157,6 +157,7 @@ def test_a_selector_that_keeps_padding_or_too_many_is_warned_of():
     assert found.attrs["warnings"] == [
         "160 candidates beyond num_kept, in 2 of 2 runs, first in generation 1",
         "80 kept places where no candidate is, in 1 of 2 runs, first in generation 1",
+        "160 points that found no room in the memory, in 2 of 2 runs, first in generation 1",
     ]
 
 
