@@ -28,7 +28,7 @@ from jaxcollapse.base import Collapse, Generator, Keep, Memory, Moments, Sizes, 
 from jaxcollapse.gaussian.quadratic_form import contour_at, energy_quantile, tilt
 from jaxcollapse.gaussian.truncation import Frame, moments_below, separate
 from jaxcollapse.generators.gaussian_mixture import Mixture
-from jaxcollapse.memories import moments_memory
+from jaxcollapse.memories import Summary, moments_memory
 from jaxcollapse.recursion import build_collapse
 
 NUM_BISECTIONS = 80
@@ -98,8 +98,8 @@ def kept_components(target: Target) -> Keep:
 
 def component_memory() -> Memory:
     """Remember the merged moments of each component."""
-    memory = moments_memory()
-    return memory._replace(add=jax.vmap(memory.add, in_axes=(0, 0, None)))
+    memory, each = moments_memory(), Summary(moments=0, lost=None)  # pyright: ignore[reportArgumentType]
+    return memory._replace(add=jax.vmap(memory.add, in_axes=(each, 0, None), out_axes=each))
 
 
 def mixture_mean_field(target: Target, workflow: Workflow, ridge: float = 0.0) -> Collapse:
