@@ -16,5 +16,5 @@ part 120 "$PYTHON" -m benchmarks.throughput --num-lanes 10000 100000 1000000
 part 90 "$PYTHON" -m benchmarks.transport --num-candidates 200000 --num-reference 5000 --dim 512 --epsilons 0.05 \
     --repeats 3
 part 120 "$PYTHON" -m experiments siloed_diffusion --preset quick --out "${OUT:-results/gpu}"
-part 90 "$PYTHON" -m pytest -q -p no:xdist -k "not x64 and not double" tests/test_sinkhorn.py tests/test_top.py \
-    tests/test_recursion.py tests/test_gaussian.py tests/test_sums.py tests/test_prng.py
+part 90 "$PYTHON" -m pytest -q -p no:xdist tests/test_sinkhorn.py tests/test_top.py tests/test_recursion.py \
+    tests/test_gaussian.py tests/test_sums.py tests/test_prng.py

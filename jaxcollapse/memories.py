@@ -31,7 +31,7 @@ def moments_memory() -> Memory:
 
     def add(state: Summary, data: Data, max_points: int) -> Summary:
         lost = jnp.zeros((), jnp.int32)
-        if isinstance(data, Measure) and max_points < len(data.weights):  # a twentieth of a pool costs a twentieth
+        if isinstance(data, Measure) and max_points < len(data.weights):  # to sum few points, not the whole pool
             lost = jnp.maximum(jnp.sum(data.weights > 0, dtype=jnp.int32) - max_points, 0)
             data = compact(data, max_points)
         return Summary(merge_exactly(state.moments, exact(as_moments(data))), lost)

@@ -35,6 +35,8 @@ def _count(key: UInt32[Array, "2"], shape: tuple[int, ...]) -> tuple[Array, Arra
 
 
 def _random_bits(key: UInt32[Array, "2"], width: int, shape: tuple[int, ...]) -> Array:
+    if math.prod(shape) > 2**32:  # more than one word counts
+        return threefry_prng_impl.random_bits(key, width, shape)
     high, low = _count(key, shape)
     if width == 64:
         return (high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64)

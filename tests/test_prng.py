@@ -48,6 +48,14 @@ def test_mapped_keys_draw_as_they_do_alone():
     assert_array_equal(jax.vmap(draw)(keys), [draw(key) for key in keys])
 
 
+def test_draws_beyond_one_word_of_the_counter_are_those_of_jax():
+    def program(key, *shape):
+        return jax.jit(lambda key: jax.random.bits(key, shape, jnp.uint8)).lower(key).as_text()
+
+    assert program(unrolled(KEY), 2**17, 2**16).count("while") == program(KEY, 2**17, 2**16).count("while") > 0
+    assert "while" not in program(unrolled(KEY), 2**8, 2**8)
+
+
 def test_keys_of_other_kinds_stay_as_they_are():
     other = jax.random.key(3, impl="rbg")
     assert unrolled(other) is other
