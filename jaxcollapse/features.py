@@ -1,12 +1,15 @@
 """Features of points, of which parties exchange means: functions that know where the data lie."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxcollapse.base import Measure, Moments, Target
-from jaxcollapse.measures import as_moments, merge
+from jaxcollapse.measures import as_moments, merge, over_rows
 from jaxcollapse.targets import fit_target
 from jaxcollapse.tree import closure
+
+_LANDMARK_RIDGE = 1e-4  # landmarks may coincide
 
 
 @closure
@@ -34,6 +37,38 @@ class quadratic_features:
         square = (y**2 - 1) / jnp.sqrt(jnp.asarray(2, y.dtype))
         phi = jnp.concatenate([jnp.ones_like(y[:, :1]), y, square, y[:, row] * y[:, column]], axis=1)
         return phi * jnp.minimum(1, self.max_norm / jnp.linalg.norm(phi, axis=1, keepdims=True))
+
+
+@closure
+class kernel_features:
+    r"""Lift points by the kernel at landmarks, :math:`\psi(x) = L^{-1} k(z, x)` with :math:`L L' = k(z, z)`.
+
+    .. math:: k(x, y) = e^{-\lVert x - y \rVert^2 / w}, \qquad
+              \lVert E_P \psi - E_Q \psi \rVert^2 = \mathrm{MMD}_L^2(P, Q),
+
+    the squared maximum mean discrepancy [gretton2012]_ over the functions spanned by the landmarks [williams2001]_. No
+    point's features are longer than one.
+
+    Attributes:
+        landmarks: z, shape [l, d].
+        width: w, in squared units of the data, shape [].
+    """
+
+    landmarks: Float[Array, "l d"]
+    width: Float[Array | float, ""]
+
+    def __call__(self, points: Float[Array, "n d"]) -> Float[Array, "n l"]:
+        return self.whitened(self.kernel(points))
+
+    def kernel(self, points: Float[Array, "n d"]) -> Float[Array, "n l"]:
+        """Compute k(x, z)."""
+        return over_rows(lambda costs: jnp.exp(-costs / self.width), points, self.landmarks)
+
+    def whitened(self, kernel: Float[Array, "n l"]) -> Float[Array, "n l"]:
+        """Turn the kernel at landmarks, or its mean, into features."""
+        among = self.kernel(self.landmarks)
+        ridge = _LANDMARK_RIDGE * jnp.eye(len(among), dtype=among.dtype)
+        return jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(among + ridge), kernel.T, lower=True).T
 
 
 def half_way(silos: Moments, pool: Measure, ridge: Float[Array | float, ""] = 0.0) -> Target:

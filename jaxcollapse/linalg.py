@@ -57,7 +57,8 @@ def newton(
     def iterate(_, theta):
         u = offset + phi @ theta
         gradient, hessian = derivatives(u, theta)
-        step = -jnp.linalg.solve(hessian, gradient)
+        ridge = jnp.finfo(phi.dtype).eps * jnp.trace(hessian)  # or a model without curvature would have no step
+        step = -jnp.linalg.solve(hessian + ridge * jnp.eye(len(theta), dtype=phi.dtype), gradient)
         trials = jax.vmap(objective)(u + lengths[:, None] * (phi @ step), theta + lengths[:, None] * step)
         return theta + lengths[jnp.argmin(trials)] * step
 

@@ -14,15 +14,18 @@ from jaxcollapse.base import Counted, Measure, Moments, Select, Target
 from jaxcollapse.checks import check_names, check_range, is_known
 from jaxcollapse.exchanges import (
     barycenter,
+    capped_transport,
     carry_out,
     carry_out_counted,
     feature_means,
     federated_sinkhorn,
     geodesic,
+    kernel_densities,
     message_bytes,
     moments,
 )
-from jaxcollapse.features import quadratic_features
+from jaxcollapse.features import kernel_features, quadratic_features
+from jaxcollapse.generators.gaussian import gaussian
 from jaxcollapse.measures import as_moments, compact, pooled, uniform_measure
 from jaxcollapse.privacy import noise_needed
 from jaxcollapse.selectors.budget import keep_highest
@@ -31,6 +34,9 @@ from jaxcollapse.sizes import sizes
 from jaxcollapse.targets import fit_target
 from jaxcollapse.transport.sinkhorn import mean_cost
 from jaxcollapse.tree import expand, num_bytes, row
+
+_NUM_LANDMARKS = 200
+_WIDE, _NARROW = 0.2, 0.05  # widths of kernels over the mean cost: for the shape of the data, and for lone junk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +88,11 @@ class Problem(NamedTuple):
     settings: Settings
 
     @property
+    def cost(self) -> Array:
+        """The mean squared distance of the real data from themselves, in squared units of the data."""
+        return mean_cost(self.moments, self.moments)
+
+    @property
     def whitening(self) -> Target:
         """The coordinates in which the union of silos has mean zero and covariance one."""
         return fit_target(self.moments, name="silos")
@@ -90,6 +101,11 @@ class Problem(NamedTuple):
     def features(self) -> quadratic_features:
         """Whitened by the shared moments."""
         return quadratic_features(self.whitening)
+
+    @property
+    def landmark_features(self) -> kernel_features:
+        """The kernel at landmarks drawn from the shared moments, with the key that all know."""
+        return kernel_features(gaussian().sample(self.key, self.moments, _NUM_LANDMARKS), _WIDE * self.cost)
 
     @property
     def one(self) -> Measure:
@@ -125,11 +141,24 @@ class Problem(NamedTuple):
     @property
     def private_means(self) -> feature_means:
         """The one private message."""
-        s, points = self.settings, self.silos.points
-        noise = noise_needed(s.privacy[0], 1, s.privacy[1]) * 2 * s.max_norm
-        dim, dtype = points.shape[-1], points.dtype
+        noise = noise_needed(self.settings.privacy[0], 1, self.settings.privacy[1])
+        return feature_means(self.public_features, noise * 2 * self.settings.max_norm)
+
+    @property
+    def private_messages(self) -> tuple[feature_means, feature_means]:
+        """Two private messages that share one loss of privacy: quadratic features, and the kernel at landmarks."""
+        s, (*_, dim), dtype = self.settings, self.silos.points.shape, self.silos.points.dtype
+        noise = noise_needed(s.privacy[0], 2, s.privacy[1])
+        landmarks = s.public_scale * jax.random.normal(self.key, (_NUM_LANDMARKS, dim), dtype)
+        kernel = kernel_features(landmarks, _WIDE * 2 * dim * s.public_scale**2)
+        return feature_means(self.public_features, noise * 2 * s.max_norm), feature_means(kernel, noise * 2)
+
+    @property
+    def public_features(self) -> quadratic_features:
+        """In coordinates that tell nothing of the data, bounded."""
+        s, (*_, dim), dtype = self.settings, self.silos.points.shape, self.silos.points.dtype
         public = Target(jnp.zeros(dim, dtype), jnp.eye(dim, dtype=dtype) / s.public_scale)
-        return feature_means(quadratic_features(public, s.max_norm), noise)
+        return quadratic_features(public, s.max_norm)
 
 
 def random(p: Problem) -> Select:
@@ -202,7 +231,39 @@ def recoloured(p: Problem) -> Select:
 def balanced(p: Problem) -> Select:
     """Balance nearness to the silos' mixture with moments between the pool's and the silos'."""
     goal = carry_out(feature_means(p.features), p.key, None, p.silos)
-    return selectors.balanced(scores.exchanged_gradient(p.federated, p.silos), p.features, goal)
+    near = scores.standardised(scores.exchanged_gradient(p.federated, p.silos))
+    return selectors.balanced((selectors.feature_goal(p.features, goal, pull=0.25),), near, 2.0)
+
+
+def kernel_balanced(p: Problem) -> Select:
+    """Balance the ratio of kernel densities with the silos' moments and their mean kernel."""
+    goal = carry_out(feature_means(p.features), p.key, None, p.silos)
+    goals = (
+        selectors.feature_goal(p.features, goal),
+        selectors.kernel_goal(p.silos, _WIDE * p.cost, num_landmarks=_NUM_LANDMARKS),
+    )
+    return selectors.balanced(goals, scores.kernel_ratio(p.silos, _NARROW * p.cost))
+
+
+def landmark_balanced(p: Problem) -> Select:
+    """Balance the silos' moments and their mean kernel at landmarks that all know, both told once."""
+    asked = p.features, p.landmark_features
+    goals = [carry_out(feature_means(each), p.key, None, p.silos) for each in asked]
+    return selectors.balanced(tuple(map(selectors.feature_goal, asked, goals, (1e-3, 3e-4))))
+
+
+def private_balanced(p: Problem) -> Select:
+    """Do so with bounded features and noise, so that both messages together are private."""
+    asked = p.private_messages
+    goals = [carry_out(each, jax.random.fold_in(p.key, i), None, p.silos) for i, each in enumerate(asked)]
+    return selectors.balanced(
+        tuple(selectors.feature_goal(each.features, goal, 1e-2) for each, goal in zip(asked, goals, strict=True))
+    )
+
+
+def capped(p: Problem) -> Select:
+    """Keep the candidates to which the silos' mixture is cheapest to move, each once."""
+    return selectors.capped(p.silos, p.epsilon)
 
 
 def center_matching(p: Problem) -> Select:
@@ -272,6 +333,13 @@ _moments = _by(lambda p, pool: moments())
 _means = _by(lambda p, pool: feature_means(p.features))
 _potentials = _by(lambda p, pool: p.federated)
 
+
+def _densities(p: Problem, pool: Measure) -> int:
+    """Those at all candidates, and at landmarks."""
+    landmarks = uniform_measure(pool.points[:_NUM_LANDMARKS])
+    return sum(message_bytes(kernel_densities(p.cost), points, row(p.silos, 0)) for points in (pool, landmarks))
+
+
 VERIFIERS = {
     "random": Verifier(random),
     "single_silo": Verifier(single_silo, each=_scores, everyone=False),
@@ -289,6 +357,15 @@ VERIFIERS = {
     "tilt": Verifier(tilt, before=_means),
     "private_tilt": Verifier(private_tilt, before=_by(lambda p, pool: p.private_means)),
     "balanced": Verifier(balanced, before=_means, each=_potentials),
+    "kernel_balanced": Verifier(kernel_balanced, before=_means, each=_densities),
+    "landmark_balanced": Verifier(
+        landmark_balanced,
+        before=_by(lambda p, pool: feature_means(p.features), lambda p, pool: feature_means(p.landmark_features)),
+    ),
+    "private_balanced": Verifier(
+        private_balanced, before=_by(*(lambda p, pool, i=i: p.private_messages[i] for i in (0, 1)))
+    ),
+    "capped": Verifier(capped, each=_by(lambda p, pool: capped_transport(p.epsilon, 1))),
     "center_matching": Verifier(center_matching, before=_moments, everyone=False),
     "covariance_matching": Verifier(covariance_matching, before=_moments, everyone=False),
     "k_means": Verifier(k_means),

@@ -10,8 +10,9 @@ from jaxcollapse.exchanges import carry_out, feature_means
 from jaxcollapse.features import quadratic_features
 from jaxcollapse.measures import stack_padded, uniform_measure
 from jaxcollapse.scores import calibrated_gradient
-from jaxcollapse.selectors import balanced
-from jaxcollapse.selectors.balanced import inclusion_logits
+from jaxcollapse.scores.standardised import standardised
+from jaxcollapse.selectors import balanced, feature_goal
+from jaxcollapse.selectors.balanced import Goal, inclusion_logits
 from jaxcollapse.sizes import sizes
 from jaxcollapse.targets import fit_target
 from jaxcollapse.transport.sinkhorn import sinkhorn
@@ -22,8 +23,9 @@ NUM_KEPT = 50
 
 
 @jax.jit
-def log_odds(phi, goal, offset, mass, regularisation):
-    return inclusion_logits(phi, goal, offset, mass, NUM_KEPT, regularisation, 100)
+def log_odds(phi, goal, offset, mass, slack):
+    """Leave out the constant feature, which no goal names."""
+    return inclusion_logits(Goal(phi[:, 1:], goal[1:], jnp.full(len(goal) - 1, slack)), offset, mass, NUM_KEPT, 100)
 
 
 @jax.jit
@@ -80,7 +82,9 @@ def test_kept_with_these_probabilities():
     phi, told, _, real, x, features = problem(4)
     pool = Measure(x, jnp.asarray(np.arange(200) < 180, float))
     potentials = jax.jit(sinkhorn)(pool, real, 1.0)
-    select = balanced(calibrated_gradient(potentials, 1.0), features, told, 2.0, 0.7, 1e-8)
+    select = balanced(
+        (feature_goal(features, told, 1e-8, 0.7),), standardised(calibrated_gradient(potentials, 1.0)), 2.0
+    )
     keys, bounds = jax.random.split(jax.random.key(0), 2000), sizes(NUM_KEPT, NUM_KEPT / 180)
     kept = np.asarray(jax.jit(jax.vmap(lambda key: select(key, pool, bounds).value))(keys))
     assert_array_equal(kept.sum(axis=1), NUM_KEPT)
@@ -104,7 +108,9 @@ def test_candidates_whose_score_is_no_number_do_not_disturb_the_balance():
 
     @jax.jit
     def select(score, pool):
-        return balanced(lambda key, pool: score, features, goal)(jax.random.key(0), pool, sizes(NUM_KEPT, 0.25))
+        return balanced((feature_goal(features, goal),), lambda key, pool: score)(
+            jax.random.key(0), pool, sizes(NUM_KEPT, 0.25)
+        )
 
     (spoiled, trouble), (without, _) = map(select, scores, pools)
     assert_array_equal(spoiled, without)

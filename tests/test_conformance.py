@@ -17,7 +17,7 @@ from jaxcollapse.measures import as_moments, stack_padded, union
 from jaxcollapse.memories import MEMORIES
 from jaxcollapse.metrics import METRICS, POINT_METRICS
 from jaxcollapse.scores import SCORES, mahalanobis
-from jaxcollapse.selectors import SELECTORS
+from jaxcollapse.selectors import SELECTORS, feature_goal, kernel_goal
 from jaxcollapse.targets import fit_target
 from jaxcollapse.tree import stack
 from jaxcollapse.verifiers import VERIFIERS
@@ -25,8 +25,17 @@ from jaxcollapse.workflows import WORKFLOWS
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-DRAWS_AT_RANDOM = {"random", "recoloured", "soft", "k_means", "balanced"}
-DRAWS_WITHOUT_TEMPERATURE = {"random", "recoloured", "balanced", "k_means"}
+DRAWS_AT_RANDOM = {"random", "recoloured", "soft", "k_means", "balanced", "capped"}
+DRAWS_WITHOUT_TEMPERATURE = {
+    "random",
+    "recoloured",
+    "balanced",
+    "kernel_balanced",
+    "landmark_balanced",
+    "private_balanced",
+    "capped",
+    "k_means",
+}
 VERIFIERS_AT_RANDOM = {
     "random",
     "recoloured",
@@ -35,6 +44,10 @@ VERIFIERS_AT_RANDOM = {
     "tilt",
     "private_tilt",
     "balanced",
+    "kernel_balanced",
+    "landmark_balanced",
+    "private_balanced",
+    "capped",
     "k_means",
 }
 SETTINGS = {"epsilon": 0.5, "num_support": 6, "num_rounds": 2, "num_gradients": 5}
@@ -105,6 +118,8 @@ MADE = {
         "logistic_ratio": lambda make, seed: make(silos(seed), shared(seed), num_rounds=5),
         "tilted_ratio": lambda make, seed: make(features(seed), goal(seed)),
         "mean": lambda make, seed: make(scores(seed)),
+        "kernel_ratio": lambda make, seed: make(silos(seed), 2.0),
+        "standardised": lambda make, seed: make(score(seed)),
     },
     "selector": {
         "keep_all": lambda make, seed: make(),
@@ -112,7 +127,10 @@ MADE = {
         "k_means": lambda make, seed: make(),
         "submodular": lambda make, seed: make(scores(seed)),
         "submodular_greedy": lambda make, seed: make(scores(seed)),
-        "balanced": lambda make, seed: make(score(seed), features(seed), goal(seed)),
+        "balanced": lambda make, seed: make(
+            (feature_goal(features(seed), goal(seed)), kernel_goal(silos(seed), 2.0, num_landmarks=5)), score(seed)
+        ),
+        "capped": lambda make, seed: make(silos(seed), 5.0),
         "center_matching": lambda make, seed: make(shared(seed)),
         "covariance_matching": lambda make, seed: make(shared(seed)),
         "recoloured": lambda make, seed: make(shared(seed)),
@@ -124,6 +142,8 @@ MADE = {
         "barycenter": lambda make, seed: make(shared(seed), 5.0, 0.9, num_support=6, num_rounds=2),
         "federated_sinkhorn": lambda make, seed: make(5.0, num_rounds=3),
         "logistic": lambda make, seed: make(features(seed), num_rounds=5),
+        "capped_transport": lambda make, seed: make(0.5, 3.0, num_rounds=3),
+        "kernel_densities": lambda make, seed: make(5.0),
     },
 }
 

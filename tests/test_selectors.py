@@ -12,7 +12,7 @@ from jaxcollapse.base import Measure, Moments, Target, counted
 from jaxcollapse.features import quadratic_features
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.scores import mahalanobis, mean
-from jaxcollapse.selectors import SELECTORS, keep_all, random, soft, top
+from jaxcollapse.selectors import SELECTORS, feature_goal, keep_all, random, soft, top
 from jaxcollapse.sizes import sizes
 from jaxcollapse.targets import isotropic_target
 from jaxcollapse.tree import closure, expand
@@ -40,7 +40,8 @@ MADE = {
     "k_means": lambda make: make(),
     "submodular": lambda make: make(expand(FIRST)),
     "submodular_greedy": lambda make: make(expand(FIRST)),
-    "balanced": lambda make: make(FIRST, FEATURES, jnp.eye(6)[0]),
+    "balanced": lambda make: make((feature_goal(FEATURES, jnp.eye(6)[0]),), FIRST),
+    "capped": lambda make: make(uniform_measure(jnp.zeros((1, 4, 2))), 1.0),
     "center_matching": lambda make: make(MOMENTS),
     "covariance_matching": lambda make: make(MOMENTS),
     "recoloured": lambda make: make(MOMENTS),

@@ -5,10 +5,12 @@ deployment calls the same functions where the data are.
 """
 
 from jaxcollapse.exchanges.barycenter import barycenter
+from jaxcollapse.exchanges.capped_transport import capped_transport
 from jaxcollapse.exchanges.drive import carry_out, carry_out_counted, message_bytes, rounds
 from jaxcollapse.exchanges.feature_means import feature_means
 from jaxcollapse.exchanges.federated_sinkhorn import federated_sinkhorn
 from jaxcollapse.exchanges.geodesic import geodesic
+from jaxcollapse.exchanges.kernel_densities import kernel_densities
 from jaxcollapse.exchanges.logistic import logistic
 from jaxcollapse.exchanges.moments import moments
 
@@ -18,5 +20,7 @@ EXCHANGES = {
     "geodesic": geodesic,
     "barycenter": barycenter,
     "federated_sinkhorn": federated_sinkhorn,
+    "capped_transport": capped_transport,
     "logistic": logistic,
+    "kernel_densities": kernel_densities,
 }

@@ -1,117 +1,179 @@
 r"""Balanced selection [deville2004]_: the kept set has given mean features and, for that, has high scores.
 
-Candidate i has a standardised score :math:`s_i`, and is kept with the probability :math:`p_i` of
+Candidate i has a score :math:`s_i`, and is kept with the probability :math:`p_i` of
 
 .. math:: \max_p \; \sum_i H(p_i) + \beta \sum_i p_i s_i
-          \quad \text{so that} \quad \sum_i p_i = n, \quad \tfrac1n \sum_i p_i \phi(x_i) = g,
+          - \frac n2 \sum_j \frac{1}{\lambda_j} \Big( \tfrac1n \sum_i p_i \phi_j(x_i) - g_j \Big)^2
+          \quad \text{so that} \quad \sum_i p_i = n,
 
-with H the entropy of a coin. Lagrange's multipliers make them :math:`p_i = \sigma(\beta s_i + \theta' \phi(x_i))`. At
-:math:`\beta = 0` nothing but the moments is asked for; as :math:`\beta \to \infty` it becomes the linear program that
-finds, of all sets with these moments, that of highest score. A density ratio gives draws with replacement these
-moments; n of 4 n candidates without replacement miss them, since none is kept twice. Derived here.
+with H the entropy of a coin. Multipliers of the goals make them :math:`p_i = \sigma(\beta s_i + \theta' \phi(x_i))`. As
+:math:`\lambda \to 0` goals are met exactly where they can be; as :math:`\beta \to \infty` the kept set becomes that of
+highest score among those that meet them, a linear program. A density ratio gives draws with replacement these means; n
+of 4 n candidates without replacement miss them, since none is kept twice. Derived here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Counted, Measure, Score, Sizes
+from jaxcollapse.exchanges import carry_out, kernel_densities
+from jaxcollapse.features import kernel_features
 from jaxcollapse.linalg import newton
-from jaxcollapse.measures import as_moments, share
-from jaxcollapse.selectors.budget import check_score, is_finite, keep_highest, scored
-from jaxcollapse.tree import closure
+from jaxcollapse.measures import compact, share
+from jaxcollapse.selectors.budget import below_all, check_score, is_finite, pareto, random, scored
+from jaxcollapse.sizes import sizes
+from jaxcollapse.tree import closure, static
 
 Scalar = Float[Array | float, ""]
 
 
+class Goal(NamedTuple):
+    r"""Mean features that the kept set should have.
+
+    Attributes:
+        features: :math:`\phi(x_i)` of the candidates, shape [n, f].
+        mean: g, shape [f].
+        slack: :math:`\lambda`, positive: the price of a squared miss is :math:`n / 2 \lambda`, shape [f].
+    """
+
+    features: Float[Array, "n f"]
+    mean: Float[Array, " f"]
+    slack: Float[Array, " f"]
+
+
+@closure
+class feature_goal:
+    r"""Ask for mean features between the pool's and the silos', :math:`(1 - \gamma) E_P \phi + \gamma E_Q \phi`.
+
+    Attributes:
+        features: :math:`\phi`, from points [n, d] to [n, f].
+        mean: :math:`E_Q \phi`, as `feature_means` tells it, shape [f].
+        slack: :math:`\lambda`, shape [].
+        pull: :math:`\gamma`, shape [].
+    """
+
+    features: Callable[[Float[Array, "n d"]], Float[Array, "n f"]]
+    mean: Float[Array, " f"]
+    slack: Scalar = 1e-3
+    pull: Scalar = 1.0
+
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Goal:
+        phi = self.features(pool.points)
+        mean = self.pull * self.mean + (1 - self.pull) * (share(pool.weights) @ phi)
+        return Goal(phi, mean, jnp.full_like(mean, self.slack))
+
+
+@closure
+class kernel_goal:
+    r"""Ask for a small maximum mean discrepancy from the silos' mixture, over functions spanned by `kernel_features`.
+
+    The landmarks are candidates, drawn anew for each pool, and every silo tells its mean kernel at them.
+
+    Attributes:
+        silos: stacked, [K, m, d].
+        width: of the kernel, in squared units of the data, shape [].
+        slack: :math:`\lambda`, shape [].
+        num_landmarks: l, at most as many as there are candidates.
+    """
+
+    silos: Measure
+    width: Scalar
+    slack: Scalar = 3e-4
+    num_landmarks: int = static(default=200)
+
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Goal:
+        size = sizes(min(self.num_landmarks, len(pool.weights)))
+        drawn = compact(pool._replace(weights=random()(key, pool, size).value), size.max_kept)
+        features = kernel_features(drawn.points, self.width)
+        told = carry_out(kernel_densities(self.width), key, drawn, self.silos)
+        mean = features.whitened(jnp.exp(told)[None])[0]
+        return Goal(features(pool.points), mean, jnp.full_like(mean, self.slack))
+
+
 def inclusion_logits(
-    phi: Float[Array, "n f"],
-    goal: Float[Array, " f"],
-    offset: Float[Array, " n"],
-    mass: Float[Array, " n"],
-    num_kept: Scalar,
-    regularisation: Scalar = 1e-3,
-    num_iterations: int = 20,
+    goal: Goal, offset: Float[Array, " n"], mass: Float[Array, " n"], num_kept: Scalar, num_iterations: int = 20
 ) -> Float[Array, " n"]:
-    r"""Find the log odds :math:`u = o + \phi \theta` at which the candidates that are kept have given mean features.
+    r"""Find the log odds :math:`u = o + \theta_0 + \phi \theta` of the probabilities above, by Newton's method.
 
-    .. math:: \min_\theta \; \tfrac1n \sum_i w_i \log(1 + e^{u_i}) - \theta' g
-              + \tfrac{\lambda}{2} \sum_{j > 0} \theta_j^2,
+    .. math:: \min_\theta \; \tfrac1n \sum_i w_i \log(1 + e^{u_i}) - \theta_0 - \theta' g
+              + \tfrac12 \sum_j \lambda_j \theta_j^2,
 
-    convex, and at its minimum :math:`\tfrac1n \sum_i w_i \sigma(u_i) \phi_i = g - \lambda (0, \theta_1, \dots)`.
+    convex, and at its minimum :math:`\tfrac1n \sum_i w_i \sigma(u_i) \phi_i = g - \lambda \theta`.
 
     Args:
-        phi: features of the candidates, the first of them one.
-        goal: g, the first of it one.
-        offset: o.
+        goal: features of the candidates, their goal and slack.
+        offset: o, :math:`\beta s`.
         mass: w, zero for padding.
         num_kept: n, less than the mass.
-        regularisation: :math:`\lambda`; equivalently, instead of a constraint, a penalty of :math:`n / 2 \lambda` times
-            the squared distance from the goal.
-        num_iterations: steps of Newton's method.
+        num_iterations: steps.
     """
-    damping = regularisation * jnp.eye(len(goal), dtype=phi.dtype)
+    phi = jnp.concatenate([jnp.ones_like(offset)[:, None], goal.features], axis=1)
+    mean, slack = (
+        jnp.concatenate([jnp.full((1,), first, phi.dtype), rest]) for first, rest in ((1, goal.mean), (0, goal.slack))
+    )
 
     def objective(u, theta):
-        return mass @ jax.nn.softplus(u) / num_kept - theta @ goal + regularisation / 2 * theta[1:] @ theta[1:]
+        return mass @ jax.nn.softplus(u) / num_kept - theta @ mean + slack @ theta**2 / 2
 
     def derivatives(u, theta):
         p = jax.nn.sigmoid(u)
-        gradient = (mass * p) @ phi / num_kept - goal + regularisation * theta.at[0].set(0)
-        return gradient, ((mass * p * (1 - p) / num_kept)[:, None] * phi).T @ phi + damping
+        gradient = (mass * p) @ phi / num_kept - mean + slack * theta
+        return gradient, ((mass * p * (1 - p) / num_kept)[:, None] * phi).T @ phi + jnp.diag(slack)
 
-    start = jnp.zeros_like(goal).at[0].set(jnp.log(num_kept / jnp.maximum(mass.sum() - num_kept, 1)))
+    start = jnp.zeros_like(mean).at[0].set(intercept(offset, mass, num_kept))
     return offset + phi @ newton(phi, offset, start, objective, derivatives, num_iterations)
+
+
+def intercept(offset: Float[Array, " n"], mass: Float[Array, " n"], num_kept: Scalar) -> Float[Array, ""]:
+    r"""Solve :math:`\sum_i w_i \sigma(o_i + \theta_0) = n` by bisection."""
+    alike = jnp.log(num_kept / (mass.sum() - num_kept))
+    low = alike - jnp.max(offset, where=mass > 0, initial=-jnp.inf)
+    high = alike - jnp.min(offset, where=mass > 0, initial=jnp.inf)
+
+    def halve(_, ends):
+        middle = (ends[0] + ends[1]) / 2
+        few = mass @ jax.nn.sigmoid(offset + middle) < num_kept
+        return jnp.where(few, middle, ends[0]), jnp.where(few, ends[1], middle)
+
+    low, high = jax.lax.fori_loop(0, 40, halve, (low, high))
+    return (low + high) / 2
 
 
 @closure
 class balanced:
-    r"""Keep n candidates of high score, with mean features between those of the pool and a goal.
+    r"""Keep n candidates of high score whose mean features meet goals.
 
-    .. math:: g = (1 - \gamma) E_P \phi + \gamma E_Q \phi.
-
-    Candidates are kept with the probabilities above, n at a time, by Pareto sampling [rosen1997]_: the n highest of log
-    odds plus logistic noise. Nearness :math:`s_i` is the standardised score, such as `exchanged_gradient` towards the
-    silos' mixture. The score alone trims the outskirts of the data, and the variance with them; here the variance stays
-    between the pool's and the silos', and what the pool lacks comes back generation by generation, by :math:`\gamma` of
-    the rest.
+    Candidates are kept with the probabilities above, n at a time, by Pareto sampling [rosen1997]_. A score alone trims
+    the outskirts of the data, and the variance with them. Moments as goals keep the variance, a kernel's mean keeps the
+    shape, and the score, such as `kernel_ratio`, keeps lone junk out, which no goal sees.
 
     Attributes:
-        score: of candidates.
-        features: :math:`\phi`, the first of them one.
-        goal: :math:`E_Q \phi`, as `feature_means` tells it, shape [f].
+        goals: `feature_goal` and `kernel_goal`, or other functions from key and pool to `Goal`.
+        score: s, of candidates; None where goals are all that matters.
         strength: :math:`\beta`, shape [].
-        pull: :math:`\gamma`, shape []. Precision wants little of it where the generator's samples are too narrow.
-        regularisation: as in `inclusion_logits`, shape [].
     """
 
-    score: Score
-    features: Callable[[Float[Array, "n d"]], Float[Array, "n f"]]
-    goal: Float[Array, " f"]
-    strength: Scalar = 2.0
-    pull: Scalar = 0.25
-    regularisation: Scalar = 1e-3
+    goals: Sequence[Callable[[Key[Array, ""], Measure], Goal]]
+    score: Score | None = None
+    strength: Scalar = 1.0
 
     def __post_init__(self):
-        check_score(self.score)
+        if self.score is not None:
+            check_score(self.score)
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
-        score, trouble = scored(self.score, key, pool)
+        score_key, goal_key, draw_key = jax.random.split(key, 3)
+        nothing = Counted(jnp.zeros_like(pool.weights), {})
+        score, trouble = nothing if self.score is None else scored(self.score, score_key, pool)
         known = jnp.isfinite(score) & is_finite(pool)
-        mass = jnp.where(known, pool.weights, 0)
-        near = standardised(jnp.where(known, score, 0), mass)
-        phi = jnp.where(known[:, None], self.features(pool.points), 0)
-        goal = self.pull * self.goal + (1 - self.pull) * (share(mass) @ phi)
-        num_kept = sizes.num_kept.astype(phi.dtype)
-        logits = inclusion_logits(phi, goal, self.strength * near, mass, num_kept, self.regularisation)
-        noise = jax.random.logistic(key, logits.shape, logits.dtype)
-        return keep_highest(jnp.where(known, logits + noise, jnp.nan), pool, sizes, trouble)
-
-
-def standardised(score: Float[Array, " n"], mass: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Shift and scale a score to mean zero and variance one over the candidates with mass."""
-    about = as_moments(Measure(score[:, None], mass))
-    spread = jnp.sqrt(about.covariance[0, 0])
-    return (score - about.mean) / jnp.where(spread > 0, spread, 1)
+        there = Measure(jnp.where(known[:, None], pool.points, 0), jnp.where(known, pool.weights, 0))
+        keys = jax.random.split(goal_key, len(self.goals))
+        asked = [goal(key, there) for goal, key in zip(self.goals, keys, strict=True)]
+        goal = Goal(*(jnp.concatenate(parts, axis=-1) for parts in zip(*asked, strict=True)))
+        offset = jnp.where(known, self.strength * score, 0)
+        logits = inclusion_logits(goal, offset, there.weights, below_all(sizes, there))
+        return pareto(draw_key, jnp.where(known, logits, jnp.nan), pool, sizes, trouble)

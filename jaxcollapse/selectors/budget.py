@@ -32,6 +32,28 @@ def keep_highest(
     return Counted(weights, {**(trouble or {}), **not_finite(priority, pool)})
 
 
+def pareto(
+    key: Key[Array, ""],
+    log_odds: Float[Array, " n"],
+    pool: Measure,
+    sizes: Sizes,
+    trouble: Mapping[str, Array] | None = None,
+) -> Counted:
+    r"""Keep n candidates with given log odds :math:`u_i`, by Pareto sampling [rosen1997]_: the n highest of u plus
+    logistic noise. Their probabilities are :math:`\sigma(u_i)` where these sum to n, up to terms that vanish with
+    :math:`\sum_i \sigma(u_i)(1 - \sigma(u_i))`.
+    """
+    noise = jax.random.logistic(key, log_odds.shape, log_odds.dtype)
+    return keep_highest(log_odds + noise, pool, sizes, trouble)
+
+
+def below_all(sizes: Sizes, pool: Measure) -> Float[Array, ""]:
+    """Bound n by half a candidate less than there are: where all are kept, they are at any finite odds."""
+    return jnp.clip(
+        sizes.num_kept.astype(pool.weights.dtype), 0.5, jnp.maximum(is_finite(pool) @ pool.weights - 0.5, 0.5)
+    )
+
+
 def is_finite(pool: Measure) -> Bool[Array, " n"]:
     """Tell which candidates are finite."""
     return jnp.isfinite(pool.points).all(axis=-1)

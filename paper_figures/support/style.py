@@ -55,7 +55,11 @@ VERIFIERS = {
         ("recoloured", GREEN, "*", FULL, DASHED),
         ("moment_ratio", BROWN, "s", OPEN, DASHED),
         ("logistic_ratio", BROWN, "D", OPEN, DOTTED),
-        ("balanced", BROWN, "X", FULL, "-"),
+        ("balanced", BROWN, "X", OPEN, DASHED),
+        ("kernel_balanced", BROWN, "X", FULL, "-"),
+        ("landmark_balanced", BROWN, "8", FULL, DASH_DOT),
+        ("private_balanced", BROWN, "8", OPEN, DOTTED),
+        ("capped", PURPLE, "p", OPEN, "-"),
     )
 }
 WORKFLOWS = {

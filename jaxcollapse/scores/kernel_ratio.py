@@ -1,0 +1,32 @@
+"""The log ratio of kernel densities."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from jaxcollapse.base import Measure
+from jaxcollapse.exchanges import carry_out, kernel_densities
+from jaxcollapse.transport.sinkhorn import log_partition
+from jaxcollapse.tree import closure
+
+
+@closure
+class kernel_ratio:
+    r"""Score by the log ratio of the silos' kernel density to the pool's.
+
+    .. math:: r(x) = \log E_Q k(x, Y) - \log E_P k(x, X), \qquad k(x, y) = e^{-\lVert x - y \rVert^2 / w}.
+
+    A candidate counts in the pool's density, so that junk far from everything scores low, however alone. The smaller
+    the width, the sharper the score, and the more of it is chance.
+
+    Attributes:
+        silos: stacked, [K, m, d].
+        width: w, in squared units of the data, shape [].
+    """
+
+    silos: Measure
+    width: Float[Array | float, ""]
+
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
+        real = carry_out(kernel_densities(self.width), key, pool, self.silos)
+        own = log_partition(pool.points, pool, jnp.zeros_like(pool.weights), self.width)
+        return real - (own - jnp.log(pool.weights.sum()))

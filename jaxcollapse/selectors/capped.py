@@ -1,0 +1,36 @@
+"""Selection by the solution of partial transport."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from jaxcollapse.base import Counted, Measure, Sizes
+from jaxcollapse.exchanges import capped_transport, carry_out_counted
+from jaxcollapse.selectors.budget import below_all, pareto, scored
+from jaxcollapse.tree import closure
+
+
+@closure
+class capped:
+    r"""Keep n candidates with the probabilities of `capped_transport`, by Pareto sampling [rosen1997]_.
+
+    Junk far away is never kept, and classes get the silos' shares. Of a pool drawn from the silos' mixture no candidate
+    is preferred as n grows and epsilon falls; at finite ones the kept set is narrower, and over generations that adds
+    up.
+
+    Attributes:
+        silos: stacked, [K, m, d].
+        epsilon: in squared units of the data, shape [].
+    """
+
+    silos: Measure
+    epsilon: Float[Array | float, ""]
+
+    def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
+        exchange = capped_transport(self.epsilon, below_all(sizes, pool))
+        log_p, trouble = scored(lambda key, pool: carry_out_counted(exchange, key, pool, self.silos), key, pool)
+        certain = -jnp.finfo(log_p.dtype).eps
+        log_odds = jnp.where(
+            log_p < certain, log_p - jnp.log(-jnp.expm1(jnp.minimum(log_p, certain))), -jnp.log(-certain)
+        )
+        return pareto(jax.random.fold_in(key, 1), log_odds, pool, sizes, trouble)
