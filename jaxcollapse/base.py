@@ -125,12 +125,15 @@ class Generator(NamedTuple):
         fit: `fit(key, params, data) -> params`, the next fit, warm-started where that helps.
         sample: `sample(key, params, num_samples) -> [num_samples, d]`, independent draws.
         takes_moments: whether its fits need no more of the data than `Moments`, which its parameters then are.
+        law: `law(params) -> Moments`, stacked [k] and of total mass one: the components of the Gaussian mixture that
+            samples are of; None where they are of no such mixture.
     """
 
     init: Callable[[Key[Array, ""], Data], Any]
     fit: Callable[[Key[Array, ""], Any, Data], Any]
     sample: Callable[[Key[Array, ""], Any, int], Float[Array, "n d"]]
     takes_moments: bool = False
+    law: Callable[[Any], Moments] | None = None
 
 
 class Memory(NamedTuple):

@@ -167,6 +167,8 @@ def check_generator(generator, *, ignores_nan=False):
     if generator.takes_moments:
         assert isinstance(params, Moments)
         assert_close(fit_and_sample(key(), measure(), moments(sliced))[1], samples)
+    if generator.law is not None:
+        check_law(jax.device_get(generator.law(params)), generator.sample(key(2), params, 4096))
     sample = jax.jit(lambda key: generator.sample(key, params, 5))
     assert_close(sample(key()), samples)
     assert (np.asarray(sample(key(1))) != samples).any()
@@ -180,6 +182,18 @@ def check_generator(generator, *, ignores_nan=False):
         assert is_finite(compiled(key(), measure(), data)[1])
     assert_close(compiled(key(), spoiled(pool, ~KEPT), spoiled(pool, ~KEPT)), compiled(key(), pool, pool))
     assert is_finite(compiled(key(), measure(), spoiled(pool, index == place[3]))[1]) == ignores_nan
+
+
+def check_law(law, samples):
+    """Require that samples have the mean and the covariance of a mixture, to five standard errors."""
+    mass, means, covariances = law
+    assert_close(mass.sum(), 1.0)
+    mean = mass @ means
+    second = np.einsum("k,kij->ij", mass, covariances + np.einsum("ki,kj->kij", means - mean, means - mean))
+    centred = np.asarray(samples) - mean
+    for expected, found in ((0, centred), (second, np.einsum("ni,nj->nij", centred, centred))):
+        error = found.std(axis=0, ddof=1) / len(found) ** 0.5
+        assert (abs(found.mean(axis=0) - expected) < 5 * error).all()
 
 
 def check_selector(make, *, deterministic, exact=True):

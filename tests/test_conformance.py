@@ -11,7 +11,7 @@ from conformance import POOL, measure, points
 from jaxcollapse.base import Generator, Measure
 from jaxcollapse.exchanges import EXCHANGES, federated_sinkhorn
 from jaxcollapse.features import quadratic_features
-from jaxcollapse.generators import GENERATORS
+from jaxcollapse.generators import GENERATORS, contaminate, expand, gaussian
 from jaxcollapse.generators.diffusion import residual
 from jaxcollapse.measures import as_moments, stack_padded, union
 from jaxcollapse.memories import MEMORIES
@@ -103,12 +103,18 @@ def score(seed):
     return SCORES["mean"](scores(seed))
 
 
+def moments_of(seed):
+    return as_moments(measure(seed))
+
+
 MADE = {
     "generator": {
         "kernel_density": lambda make: make(POOL),
         "categorical": lambda make: each_column(make(8)),
         "gaussian_mixture": lambda make: make(3),
         "diffusion": lambda make: make(residual(8, 1), 3, 4, 3),
+        "expand": lambda make: make(contaminate(gaussian(), 0.3, moments_of(7)), 0.8),
+        "contaminate": lambda make: make(expand(gaussian(), 0.8), 0.3, moments_of(7)),
     },
     "score": {
         "mahalanobis": lambda make, seed: make(measure(seed + 3), 0.1),

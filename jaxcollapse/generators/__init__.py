@@ -1,6 +1,7 @@
 """Generators. A new one is a module here and a line in `GENERATORS`."""
 
 from jaxcollapse.generators.categorical import categorical
+from jaxcollapse.generators.defects import contaminate, expand
 from jaxcollapse.generators.diffusion import diffusion
 from jaxcollapse.generators.gaussian import gaussian
 from jaxcollapse.generators.gaussian_mixture import gaussian_mixture
@@ -14,4 +15,6 @@ GENERATORS = {
     "kernel_density": kernel_density,
     "categorical": categorical,
     "diffusion": diffusion,
+    "expand": expand,
+    "contaminate": contaminate,
 }

@@ -8,6 +8,7 @@ from jaxcollapse.base import Data, Generator, Moments
 from jaxcollapse.checks import check_range
 from jaxcollapse.linalg import psd_cholesky
 from jaxcollapse.measures import as_moments
+from jaxcollapse.tree import expand
 
 
 def gaussian(ridge: float = 0.0) -> Generator:
@@ -41,4 +42,9 @@ def gaussian(ridge: float = 0.0) -> Generator:
         normal = jax.random.normal(key, (dim * num_samples,), dtype).reshape(dim, num_samples)
         return (params.mean[:, None] + psd_cholesky(params.covariance) @ normal).T
 
-    return Generator(init, fit, sample, takes_moments=True)
+    return Generator(init, fit, sample, takes_moments=True, law=one_component)
+
+
+def one_component(params: Moments) -> Moments:
+    """Write a Gaussian as a mixture of one, of mass one."""
+    return expand(params._replace(mass=jnp.ones_like(params.mass)))

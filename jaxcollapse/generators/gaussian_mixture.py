@@ -116,7 +116,7 @@ def gaussian_mixture(num_components: int = 2, num_iterations: int = 20, ridge: f
         draws = params.means[:, :, None] + jax.vmap(psd_cholesky)(params.covariances) @ normal
         return jnp.sum(jnp.where(component == jnp.arange(num)[:, None, None], draws, 0), axis=0).T
 
-    return Generator(init, fit, sample)
+    return Generator(init, fit, sample, law=lambda params: Moments(*params))
 
 
 def log_density(params: Mixture, points: Float[Array, "n d"]) -> Float[Array, " n"]:
