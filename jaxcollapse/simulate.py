@@ -25,6 +25,7 @@ from jaxcollapse.arguments import (
 )
 from jaxcollapse.base import Generator, Moments, Run, Select
 from jaxcollapse.checks import check_covariance, check_names
+from jaxcollapse.generators.gaussian import one_component
 from jaxcollapse.measures import as_moments
 from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import METRICS
@@ -33,7 +34,7 @@ from jaxcollapse.scores.mahalanobis import distance_score
 from jaxcollapse.sweep import Progress, along, in_words, sweep
 from jaxcollapse.sweep import seeds as seeds_axis
 from jaxcollapse.theory.closed_forms import CLOSED_FORMS
-from jaxcollapse.theory.mean_field import fresh_moments, kept_moments, limit
+from jaxcollapse.theory.mean_field import all_moments, fresh_moments, kept_moments, limit
 from jaxcollapse.tree import cast, row
 from jaxcollapse.workflows import WORKFLOWS, accumulate_subsample, fresh_mix, fresh_samples
 
@@ -156,10 +157,11 @@ def predict(
     """Compute what theory says of `simulate` with the same arguments, in double precision.
 
     `THEORIES` lists what is known. Under selection by distance to a target it is the mean field, exact as n grows;
-    under random selection, or none, the exact expectation, which has the metrics trace_ratio and mean_error alone.
+    under random selection, or none, that of a generator made worse, and of a Gaussian the exact expectation, which has
+    the metrics trace_ratio and mean_error alone.
 
     Args:
-        generator: whose parameters are moments; it is taken for a Gaussian.
+        generator: whose parameters are moments, and whose law is a mixture of Gaussians.
         select: `top(mahalanobis(target))`, `random()` or `keep_all()`.
         workflow: as in `simulate`.
         start: likewise; data are reduced to their moments.
@@ -182,26 +184,29 @@ def predict(
     generator, make_workflow = generator_of(generator), workflow_of(workflow)
     select = select_of(select, silos, jax.random.key(0))
     name = next((name for name, member in WORKFLOWS.items() if member is make_workflow), None)
-    if not generator.takes_moments or name is None:
+    if not generator.takes_moments or generator.law is None or name is None:
         raise ValueError("predict knows no theory of this generator and workflow; THEORIES lists others")
     data, params = start_of(generator, start)
-    known = METRICS if isinstance(select, selectors.top) else ("trace_ratio", "mean_error")
-    metrics = metrics_of(metrics, known)
+    by_chance = isinstance(select, selectors.random | selectors.keep_all)
+    by_distance = isinstance(select, selectors.top) and isinstance(select.score, distance_score)
+    by_closed_form = by_chance and generator.law is one_component
+    metrics = metrics_of(metrics, ("trace_ratio", "mean_error") if by_closed_form else METRICS)
     params = as_moments(data) if params is None else params
     compared = as_moments(truth_of(truth, params))
     with jax.enable_x64(True):  # noqa: FBT003
         params, compared = cast((params, compared), jnp.float64)
-        if isinstance(select, selectors.random | selectors.keep_all):
+        if by_closed_form:
             found = _expected(name, params, num_kept, budget, num_generations, num_fresh)[metrics]
-        elif isinstance(select, selectors.top) and isinstance(select.score, distance_score):
+        elif by_chance or by_distance:
             check_covariance("start: its covariance", params.covariance)
-            target = cast(select.score.target, jnp.float64)
+            target = cast(select.score.target, jnp.float64) if by_distance else None  # pyright: ignore[reportAttributeAccessIssue]
             grid, axes = grid_of(num_kept, budget, num_generations=num_generations, num_fresh=num_fresh)
             made = WORKFLOWS[limit(name)](moments_memory())
             recorder = recorder_of(generator, metrics, 0)
 
             def build(num_kept, budget, params, compared, target, grid) -> Run:
-                collapse = build_collapse(generator, kept_moments(target), made, fresh_moments(params))
+                keep = all_moments(generator) if by_chance else kept_moments(target, generator)
+                collapse = build_collapse(generator, keep, made, fresh_moments(params))
                 at = row(row(grid, num_kept), budget)
                 return Run(jax.random.key(0), collapse, params, at, recorder(compared))
 
@@ -217,6 +222,8 @@ THEORIES = {
     "gaussian, top(mahalanobis), replace or accumulate": "theory.finite_size.linear_noise, first order in 1 / n",
     "gaussian, top(mahalanobis), isotropic fixed point": "theory.exponents: kappa, psi, psi_finite",
     "gaussian, random or keep_all, any workflow": "theory.closed_forms, exact expectations; `predict`",
+    "gaussian made worse, top(mahalanobis), random or keep_all": "theory.mean_field, exact as n grows; `predict`",
+    "gaussian made worse, isotropic truth": "theory.regimes and theory.spectrum in closed form, theory.critical",
     "gaussian_mixture, top(mahalanobis), replace or accumulate": "theory.mixture, exact for separated components",
     "kernel_density, keep_all, replace": "theory.kernel_density, exact expectations",
     "categorical, keep_all, any workflow but fresh_mix": "theory.surviving_symbols, exact, or a lower bound",

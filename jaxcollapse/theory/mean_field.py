@@ -1,22 +1,56 @@
 """Mean field: the recursion at infinitely many candidates, as a `Collapse` like any other."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 
-from jaxcollapse.base import Collapse, Fresh, Keep, Moments, Sizes, Target, Workflow
+from jaxcollapse.base import Collapse, Fresh, Generator, Keep, Moments, Sizes, Target, Workflow
 from jaxcollapse.gaussian.truncation import truncated_moments
 from jaxcollapse.generators.gaussian import gaussian
+from jaxcollapse.generators.gaussian_mixture import Mixture
+from jaxcollapse.measures import union
 from jaxcollapse.recursion import build_collapse
+from jaxcollapse.theory.mixture import kept_components
+from jaxcollapse.tree import row
+
+GAUSSIAN = gaussian()
 
 
-def kept_moments(target: Target) -> Keep:
-    """Hand over the exact moments of the kept region, with the mass of the kept candidates."""
+def _law_of(generator: Generator) -> Callable[[Any], Moments]:
+    if generator.law is None:
+        raise ValueError(f"generator = {generator!r}: must be of a law that it tells, a mixture of Gaussians")
+    return generator.law
+
+
+def kept_moments(target: Target, generator: Generator = GAUSSIAN) -> Keep:
+    """Hand over the exact moments of the kept region, with the mass of the kept candidates.
+
+    Args:
+        target: of the verifier.
+        generator: whose law is a Gaussian or a mixture of few.
+    """
+    law = _law_of(generator)
 
     def keep(key, params: Moments, sizes: Sizes) -> Moments:
-        num_kept = sizes.num_kept.astype(params.mean.dtype)
-        budget = num_kept / sizes.num_candidates.astype(params.mean.dtype)
-        return truncated_moments(params, target, budget)._replace(mass=num_kept)
+        parts = law(params)
+        if len(parts.mass) > 1:
+            return union(kept_components(target)(key, Mixture(*parts), sizes))
+        num_kept = sizes.num_kept.astype(parts.mean.dtype)
+        budget = num_kept / sizes.num_candidates.astype(parts.mean.dtype)
+        return truncated_moments(row(parts, 0), target, budget)._replace(mass=num_kept)
 
     return keep
+
+
+def all_moments(generator: Generator) -> Keep:
+    """Hand over the exact moments of all candidates, of which some are kept by chance.
+
+    Args:
+        generator: with a law.
+    """
+    law = _law_of(generator)
+    return lambda key, params, sizes: union(law(params))._replace(mass=sizes.num_kept.astype(params.mean.dtype))
 
 
 def fresh_moments(truth: Moments) -> Fresh:
