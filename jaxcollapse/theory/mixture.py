@@ -72,12 +72,13 @@ def kept_threshold(model: Mixture, target: Target, budget: Array) -> Float[Array
         weights = node_weights(contour, threshold)
         return weights.sum().real, frame.unit * (weights @ contour.nodes).real
 
-    def between(low, high):
+    def between(low: Array, high: Array) -> Array:
         return jnp.where(low > 0, jnp.sqrt(low) * jnp.sqrt(high), (low + high) / 2)
 
     def narrow(_, carry):
         low, high, q = carry
-        mass, density = (model.weights @ each for each in jax.vmap(law, (0, None))(frames, q))
+        masses, densities = jax.vmap(law, (0, None))(frames, q)
+        mass, density = model.weights @ masses, model.weights @ densities
         enough = mass >= budget
         low, high = jnp.where(enough, low, q), jnp.where(enough, q, high)
         excess = jnp.log(mass / (1 - mass) * (1 - budget) / budget)
