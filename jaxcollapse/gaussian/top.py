@@ -1,6 +1,8 @@
 """An exact sampler of the best candidates of a Gaussian model."""
 
 import bisect
+import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,7 @@ def top_of_gaussian(target: Target) -> Keep:
 
     def keep(key, params: Moments, sizes: Sizes) -> Measure:
         dim, dtype = params.mean.shape[-1], params.mean.dtype
-        half = -(-proposals_needed(sizes.max_kept, sizes.max_kept / sizes.max_candidates, dim) // 2)
+        half = 32 * -(-proposals_needed(sizes.max_kept, sizes.max_kept / sizes.max_candidates, dim) // 64)
 
         def draw(key):
             order_key, normal_key, spare_key = jax.random.split(key, 3)
@@ -44,7 +46,7 @@ def top_of_gaussian(target: Target) -> Keep:
 
         # In a loop, of two turns, since the compiler would draw anew wherever the numbers are used.
         order, normal, spare = jax.lax.map(draw, jax.random.split(key))
-        normal = normal.reshape(2, half, dim)
+        normal = normal.reshape(dim, -1)
 
         frame = separate(params, target)
         threshold, contour = _threshold(order.reshape(2, 3, -1), frame.energy, sizes)
@@ -55,12 +57,13 @@ def top_of_gaussian(target: Target) -> Keep:
         c, b = contour.energy
         mean, variance = tilted_normal(contour.energy, z - contour.vertex)
         scale = jnp.sqrt(variance)
-        energy = normal**2 @ (c * variance) + normal @ (2 * scale * (c * mean + b)) + (c * mean + 2 * b) @ mean
-        accepted = (energy <= threshold) & (spare >= z * (threshold - energy))
-        index, num_accepted = first_true(accepted.reshape(-1), sizes.max_kept)
+        square, slope = c * variance, 2 * scale * (c * mean + b)
+        energy = jnp.sum(normal * (square[:, None] * normal + slope[:, None]), axis=0) + (c * mean + 2 * b) @ mean
+        accepted = (energy <= threshold) & (spare.reshape(-1) >= z * (threshold - energy))
+        index, num_accepted = some_true(accepted, sizes.max_kept)
         kept = jnp.arange(sizes.max_kept) < jnp.minimum(sizes.num_kept, num_accepted)
 
-        v = mean + scale * normal[index // half, index % half]
+        v = mean + scale * normal[:, index].T
         mean, variance = tilted_normal(frame.energy, contour.vertex)
         return Measure(frame.mean + (mean + jnp.sqrt(variance) * v) @ frame.basis.T, kept.astype(dtype))
 
@@ -74,11 +77,23 @@ def best_tilt(threshold: Float[Array, ""], contour: Contour) -> Float[Array, ""]
     return jnp.interp(-threshold, -displacement - energy.square.sum(axis=-1), tilts)
 
 
-def first_true(mask: Bool[Array, " n"], size: int) -> tuple[Int[Array, " size"], Int[Array, ""]]:
-    """Find the first `size` true entries, and count them all; indices beyond the count are padding within range."""
-    count = jnp.cumsum(mask)
-    index = jnp.searchsorted(count, jnp.arange(1, size + 1), method="scan")
-    return jnp.minimum(index, mask.shape[0] - 1), count[-1]
+def some_true(mask: Bool[Array, " n"], size: int) -> tuple[Int[Array, " size"], Int[Array, ""]]:
+    """List `size` true entries in a fixed order, and count all; indices beyond the count are padding within range.
+
+    Args:
+        mask: of which n is a multiple of 32: columns of 32 entries are the bits of words, which are counted at once.
+        size: of the list.
+    """
+    columns = mask.reshape(32, -1).astype(jnp.uint32)
+    words = functools.reduce(operator.or_, (row << np.uint32(i) for i, row in enumerate(columns)))
+    count = jax.lax.population_count(words).astype(jnp.int32)
+    ends = jnp.cumsum(count)
+    column = jnp.cumsum(jnp.zeros(size, jnp.int32).at[ends].add(1, mode="drop"))  # how many ends are up to k
+    column = jnp.minimum(column, len(words) - 1)
+    word, rank = words[column], jnp.arange(size) - (ends - count)[column]
+    low = np.uint32(2 ** np.arange(1, 33) - 1)[:, None]
+    place = jnp.sum(jax.lax.population_count(word & low).astype(jnp.int32) <= rank, axis=0)
+    return place * len(words) + column, ends[-1]
 
 
 def proposals_needed(num_kept: int, budget: float, dim: int) -> int:
