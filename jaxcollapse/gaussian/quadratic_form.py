@@ -70,9 +70,12 @@ class Contour(NamedTuple):
 
 def log_laplace(energy: Energy, z: Array) -> Array:
     r"""Evaluate :math:`K(z) = \log E[\exp(-z e)]` at real or complex z of any shape."""
-    z = z[..., None]
-    denominator = 1 + 2 * z * energy.square
-    return jnp.sum(-0.5 * jnp.log(denominator) + 2 * (z * energy.slope) ** 2 / denominator, axis=-1)
+    denominator = 1 + 2 * z[..., None] * energy.square
+    squared = (denominator * denominator.conj()).real
+    log = -0.25 * jnp.log(squared).sum(axis=-1)
+    if jnp.iscomplexobj(z):  # modulus and phase apart, since complex logarithms and divisions are slow
+        log = jax.lax.complex(log, -0.5 * jnp.arctan2(denominator.imag, denominator.real).sum(axis=-1))
+    return log + 2 * z**2 * jnp.sum(energy.slope**2 / squared * denominator.conj(), axis=-1)
 
 
 def cumulants(energy: Energy) -> tuple[Array, Array, Array]:

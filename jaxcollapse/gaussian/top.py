@@ -63,9 +63,10 @@ def top_of_gaussian(target: Target) -> Keep:
         index, num_accepted = some_true(accepted, sizes.max_kept)
         kept = jnp.arange(sizes.max_kept) < jnp.minimum(sizes.num_kept, num_accepted)
 
-        v = mean + scale * normal[:, index].T
-        mean, variance = tilted_normal(frame.energy, contour.vertex)
-        return Measure(frame.mean + (mean + jnp.sqrt(variance) * v) @ frame.basis.T, kept.astype(dtype))
+        origin, variance = tilted_normal(frame.energy, contour.vertex)
+        root = frame.basis * jnp.sqrt(variance)
+        points = frame.mean + frame.basis @ origin + root @ mean + normal[:, index].T @ (root * scale).T
+        return Measure(points, kept.astype(dtype))
 
     return keep
 
