@@ -115,6 +115,8 @@ MADE = {
         "diffusion": lambda make: make(residual(8, 1), 3, 4, 3),
         "expand": lambda make: make(contaminate(gaussian(), 0.3, moments_of(7)), 0.8),
         "contaminate": lambda make: make(expand(gaussian(), 0.8), 0.3, moments_of(7)),
+        "jitter": lambda make: make(gaussian(), 0.8),
+        "blend": lambda make: make(gaussian(), 0.3),
     },
     "score": {
         "mahalanobis": lambda make, seed: make(measure(seed + 3), 0.1),

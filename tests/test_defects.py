@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxcollapse.base import Measure, Moments
-from jaxcollapse.generators import contaminate, expand, gaussian, kernel_density
+from jaxcollapse.generators import blend, contaminate, expand, gaussian, jitter, kernel_density
 
 KEY, NUM = jax.random.key(0), 20_000
 RNG = np.random.default_rng(0)
@@ -35,6 +35,22 @@ def test_noise_multiplies_the_covariance_of_samples_where_a_law_is_not_known():
     assert (abs(products.mean(0) - expected) < 4.5 * products.std(0) / NUM**0.5).all()
 
 
+def test_noise_of_one_size_adds_to_the_covariance_and_blends_take_from_it():
+    """Of 40 centres of bandwidth zero; half of a covariance is left to a mean of two, three quarters where half are."""
+    covariance = np.cov(X.T, bias=True)
+    model = kernel_density(len(X), 0.0)
+    for worse, expected in (
+        (jitter(model, 1.5), covariance + 2.25 * np.eye(2)),
+        (blend(model, 0.5), 0.75 * covariance),
+    ):
+        centred = sampled(worse) - X.mean(0)
+        products = np.einsum("ni,nj->nij", centred, centred)
+        assert (abs(products.mean(0) - expected) < 4.5 * products.std(0) / NUM**0.5).all()
+    blends = sampled(blend(model, 1.0), 100)
+    pairs = ((X[:, None] + X) / 2).reshape(-1, 2)
+    assert abs(blends[:, None] - pairs).max(axis=-1).min(axis=1).max() < 1e-5
+
+
 def test_noise_of_zero_and_a_share_of_zero_or_one():
     model = kernel_density(len(X), 0.0)
     assert np.isin(sampled(expand(model, 0.0), 100), X.astype(np.float32)).all()
@@ -57,6 +73,8 @@ def test_a_share_of_samples_is_junk_of_any_law(junk):
     ("make", "message"),
     [
         (lambda: expand(gaussian(), -0.1), "noise = -0.1: must be at least 0"),
+        (lambda: jitter(gaussian(), -0.1), "scale = -0.1: must be at least 0"),
+        (lambda: blend(gaussian(), 1.5), r"share = 1.5: must be in \[0, 1\]"),
         (lambda: contaminate(gaussian(), 1.5, JUNK), r"share = 1.5: must be in \[0, 1\]"),
     ],
 )

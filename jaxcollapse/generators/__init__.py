@@ -1,7 +1,7 @@
 """Generators. A new one is a module here and a line in `GENERATORS`."""
 
 from jaxcollapse.generators.categorical import categorical
-from jaxcollapse.generators.defects import contaminate, expand
+from jaxcollapse.generators.defects import blend, contaminate, expand, jitter
 from jaxcollapse.generators.diffusion import diffusion
 from jaxcollapse.generators.gaussian import gaussian
 from jaxcollapse.generators.gaussian_mixture import gaussian_mixture
@@ -17,4 +17,6 @@ GENERATORS = {
     "diffusion": diffusion,
     "expand": expand,
     "contaminate": contaminate,
+    "jitter": jitter,
+    "blend": blend,
 }

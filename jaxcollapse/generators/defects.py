@@ -1,4 +1,4 @@
-"""Generators whose samples are worse than what was fitted: noise that compounds, junk among the samples."""
+"""Generators whose samples are worse than what was fitted: by noise, junk, or blends of two."""
 
 from typing import Any
 
@@ -81,3 +81,58 @@ def contaminate(
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *weighted)
 
     return generator._replace(sample=sample, law=mixed)
+
+
+def jitter(generator: Generator, scale: Float[Array | float, ""]) -> Generator:
+    r"""Add noise of one size to samples, :math:`x + s z` with :math:`z \sim N(0, I)`: :math:`\Sigma + s^2 I`.
+
+    Unlike that of `expand` it does not grow with the model.
+
+    Args:
+        generator: of x.
+        scale: :math:`s \ge 0`, in units of the data; may be traced.
+
+    Raises:
+        ValueError: if the scale is negative.
+    """
+    check_numbers(0, float("inf"), scale=scale)
+    law = generator.law
+
+    def sample(key, params, num_samples):
+        sample_key, noise_key = jax.random.split(key)
+        points = generator.sample(sample_key, params, num_samples)
+        return points + scale * jax.random.normal(noise_key, points.shape, points.dtype)
+
+    if law is None:
+        return generator._replace(sample=sample)
+
+    def jittered(params) -> Moments:
+        parts = law(params)
+        eye = jnp.eye(parts.mean.shape[-1], dtype=parts.mean.dtype)
+        return parts._replace(covariance=parts.covariance + scale**2 * eye)
+
+    return generator._replace(sample=sample, law=jittered)
+
+
+def blend(generator: Generator, share: Float[Array | float, ""]) -> Generator:
+    r"""Put the mean of two samples in the place of some, each by a coin of its own: :math:`(1 - \beta / 2) \Sigma`.
+
+    It contracts, and fills the gaps between modes: what interpolation between latent codes does.
+
+    Args:
+        generator: of the samples.
+        share: :math:`\beta` in [0, 1], of blends; may be traced.
+
+    Raises:
+        ValueError: if the share is not in [0, 1].
+    """
+    check_numbers(0, 1, share=share)
+
+    def sample(key, params, num_samples):
+        sample_key, coin_key = jax.random.split(key)
+        points = generator.sample(sample_key, params, 2 * num_samples)
+        first, second = points[:num_samples], points[num_samples:]
+        coin = jax.random.uniform(coin_key, (num_samples, 1), points.dtype)
+        return jnp.where(coin < share, (first + second) / 2, first)
+
+    return generator._replace(sample=sample, law=None)
