@@ -17,6 +17,7 @@ from jaxcollapse.base import (
     Workflow,
 )
 from jaxcollapse.exchanges import EXCHANGES, carry_out
+from jaxcollapse.gain import measure_expansion, predict_gain
 from jaxcollapse.gaussian.top import top_of_gaussian
 from jaxcollapse.generators import GENERATORS
 from jaxcollapse.measures import as_measure, as_moments, uniform_measure

@@ -51,6 +51,7 @@ LAYERS = (
     "record sweep theory",
     "arguments",
     "simulate",
+    "gain",
     "jaxcollapse",
     "experiments paper_figures",
     "benchmarks command",

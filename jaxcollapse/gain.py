@@ -1,0 +1,159 @@
+"""Go or no-go: what a verifier will do to a generator, told before the generator is trained again."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from jaxcollapse.analysis import Interval, seed_interval
+from jaxcollapse.arguments import MakeWorkflow, generator_of, measure_of
+from jaxcollapse.base import Generator, Measure, Moments
+from jaxcollapse.checks import check_count
+from jaxcollapse.generators import blend, contaminate, expand, kernel_density
+from jaxcollapse.measures import as_moments, pooled, union
+from jaxcollapse.silos import as_silos
+from jaxcollapse.simulate import simulate
+from jaxcollapse.sweep import seeds as seeds_axis
+from jaxcollapse.targets import fit_target
+
+
+class Expansion(NamedTuple):
+    r"""What a generator does to data in one generation without selection; intervals of 95% over seeds.
+
+    Attributes:
+        log_trace: :math:`\log (\operatorname{Tr} \Sigma' / \operatorname{Tr} \Sigma)`, positive where it expands.
+        log_determinant: :math:`\tfrac1d \log (\det \Sigma' / \det \Sigma)`.
+        junk_share: :math:`\rho`, the share of samples that are new junk.
+        junk: moments of the junk, of mass zero where there is none.
+    """
+
+    log_trace: Interval
+    log_determinant: Interval
+    junk_share: Interval
+    junk: Moments
+
+
+def measure_expansion(
+    generator: Generator | str, data: Any, *, num_samples: int, seeds: int | Sequence[int] = 8, key: int = 0
+) -> Expansion:
+    r"""Measure what a generator does to data: fit it and sample, fit it to the samples and sample again.
+
+    Junk is what lies farther out than any real point, in the Mahalanobis distance of the data. Rates compare what is no
+    junk among the second samples with what is none among the first; of shares s and s' of junk the new one is
+    :math:`\rho = 1 - (1 - s') / (1 - s)`, and its moments are those of the first.
+
+    Args:
+        generator: such as `gaussian_mixture(10)`, or a name of `GENERATORS`.
+        data: real, an array [n, d] or a measure.
+        num_samples: drawn each time; rates depend on it, since fits do.
+        seeds: how many times, or their labels.
+        key: of everything random.
+
+    Raises:
+        ValueError: if an argument is not allowed.
+
+    Example:
+        >>> measure_expansion(gaussian_mixture(10), points, num_samples=500).log_trace.mean
+    """
+    generator, num_samples = generator_of(generator), check_count("num_samples", num_samples, low=2)
+    data, keys = measure_of("data", data), seeds_axis(seeds, key).values
+
+    @jax.jit
+    def measured(keys, data):
+        *rates, junk = jax.lax.map(lambda key: _expansion(generator, key, data, num_samples), keys)
+        return rates, union(junk)
+
+    rates, junk = jax.device_get(measured(keys, data))
+    return Expansion(*map(seed_interval, rates), junk)
+
+
+def _expansion(generator: Generator, key: jax.Array, data: Measure, num_samples: int) -> tuple:
+    target = fit_target(as_moments(data))
+
+    def distance(points):
+        return jnp.linalg.norm((points - target.location) @ target.factor.T, axis=-1)
+
+    reach = jnp.max(distance(data.points), where=data.weights > 0, initial=0)
+
+    def parts(points):
+        out = (distance(points) > reach).astype(points.dtype)
+        return as_moments(Measure(points, 1 - out)), as_moments(Measure(points, out))
+
+    first_key, trained_key, fit_key, again_key = jax.random.split(key, 4)
+    first = generator.init(first_key, data)
+    trained = generator.sample(trained_key, first, num_samples)
+    second = generator.fit(fit_key, first, Measure(trained, jnp.ones(num_samples, trained.dtype)))
+    (before, junk), (after, _) = map(parts, (trained, generator.sample(again_key, second, num_samples)))
+    log_trace = jnp.log(jnp.trace(after.covariance) / jnp.trace(before.covariance))
+    (_, log_after), (_, log_before) = map(jnp.linalg.slogdet, (after.covariance, before.covariance))
+    log_determinant = (log_after - log_before) / len(before.mean)
+    return log_trace, log_determinant, 1 - after.mass / before.mass, junk
+
+
+def predict_gain(
+    select: str,
+    pool: Any,
+    silos: Any,
+    expansion: Expansion,
+    *,
+    num_kept: int,
+    budget: float,
+    num_generations: int,
+    workflow: MakeWorkflow | str = "accumulate_subsample",
+    seeds: int | Sequence[int] = 8,
+    key: int = 0,
+) -> xr.DataArray:
+    r"""Predict what a verifier does after T generations, from one pool, what silos tell, and a measured `Expansion`.
+
+    .. math:: \log \frac{\mathrm{FD}_T(\text{verifier})}{\mathrm{FD}_T(\text{random})},
+
+    with FD the Fréchet distance of the training set from the silos' mixture; negative where the verifier pays. The
+    recursion runs with a surrogate in place of the generator, which resamples the training set and does to it what was
+    measured: it adds noise where the generator expands (`expand`), blends where it contracts (`blend`), and puts in
+    the junk that was found (`contaminate`). Nothing is trained.
+
+    Args:
+        select: name of a verifier.
+        pool: of today's candidates, an array [N, d] or a measure.
+        silos: stacked measure, array [K, m, d], or list of arrays [m_k, d].
+        expansion: as `measure_expansion` finds it.
+        num_kept: n, candidates kept in each generation.
+        budget: :math:`n / N`.
+        num_generations: T.
+        workflow: such as `accumulate`, or a name of `WORKFLOWS`.
+        seeds: how many surrogate recursions, or their labels; the interval is over them.
+        key: of everything random.
+
+    Returns:
+        The logarithm of the ratio, over seed and generation; `seed_interval` makes an interval of it.
+
+    Raises:
+        ValueError: if an argument is not allowed.
+    """
+    pool, silos = measure_of("pool", pool), as_silos(silos)
+    generator = surrogate(expansion, max(len(pool.weights), (num_generations + 1) * num_kept))
+    rest = {
+        "num_kept": num_kept, "budget": budget, "num_generations": num_generations, "seeds": seeds, "key": key,
+        "silos": silos, "truth": pooled(silos), "metrics": ("frechet",),
+    }  # fmt: skip
+    found = [np.log(simulate(generator, name, workflow, pool, **rest).frechet) for name in (select, "random")]
+    return (found[0] - found[1]).rename("log_gain")
+
+
+def surrogate(expansion: Expansion, max_points: int) -> Generator:
+    """Make a generator that resamples its data and does to them what was measured.
+
+    Args:
+        expansion: as measured; a rate whose interval holds zero counts as zero.
+        max_points: bound on the points of a training set.
+    """
+    generator, (rate, low, high) = kernel_density(max_points, 0.0), np.expm1(expansion.log_trace)
+    if low > 0:
+        generator = expand(generator, float(rate) ** 0.5)
+    elif high < 0:
+        generator = blend(generator, min(-2 * float(rate), 1.0))
+    share = expansion.junk_share
+    return contaminate(generator, float(share.mean), expansion.junk) if share.low > 0 else generator
