@@ -1,7 +1,7 @@
 """Oracles in plain NumPy, and the judgement of statistical tests."""
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 FAMILY_RISK = 1e-4
 
@@ -65,3 +65,24 @@ def upper(matrices):
     """List the entries of symmetric matrices once."""
     rows, columns = np.triu_indices(matrices.shape[-1])
     return matrices[..., rows, columns]
+
+
+def radial(workflow, dim, num_generations, *, budget, noise=0.0, share=0.0, scale=3.0):
+    """Follow the variance of an unbiased target by chi-squared laws alone: plain Python, and no part of the library."""
+    variance = [1.0]
+    for t in range(1, num_generations + 1):
+        parts = np.array([(1 + noise**2) * variance[-1], scale**2])
+        masses = np.array([1 - share, share])
+        kept = masses @ parts
+        if budget < 1:
+            threshold = optimize.brentq(
+                lambda q, m=masses, p=parts: m @ stats.chi2.cdf(q / p, dim) - budget, 0, 1e6, xtol=1e-13, rtol=1e-13
+            )
+            kept = masses @ (parts * stats.chi2.cdf(threshold / parts, dim + 2)) / budget
+        weight = 1 if workflow == "replace" else 1 / t
+        variance.append((1 - weight) * variance[-1] + weight * kept)
+    return np.array(variance)
+
+
+def radial_distances(*arguments, dim, **settings):
+    return dim**0.5 * abs(radial(*arguments[:1], dim, *arguments[1:], **settings) ** 0.5 - 1)

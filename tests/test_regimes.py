@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from oracle import radial_distances
 from scipy import integrate, optimize, stats
 
 import jaxcollapse as jc
@@ -26,27 +27,6 @@ KEY = jax.random.key(0)
 eigenvalues_of = jax.jit(eigenvalues)
 BOTH = pytest.mark.parametrize("workflow", ["replace", "accumulate"])
 x64 = pytest.mark.usefixtures("x64")
-
-
-def radial(workflow, dim, num_generations, *, budget, noise=0.0, share=0.0, scale=3.0):
-    """Follow the variance of an unbiased target by chi-squared laws alone: plain Python, and no part of the library."""
-    variance = [1.0]
-    for t in range(1, num_generations + 1):
-        parts = np.array([(1 + noise**2) * variance[-1], scale**2])
-        masses = np.array([1 - share, share])
-        kept = masses @ parts
-        if budget < 1:
-            threshold = optimize.brentq(
-                lambda q, m=masses, p=parts: m @ stats.chi2.cdf(q / p, dim) - budget, 0, 1e6, xtol=1e-13, rtol=1e-13
-            )
-            kept = masses @ (parts * stats.chi2.cdf(threshold / parts, dim + 2)) / budget
-        weight = 1 if workflow == "replace" else 1 / t
-        variance.append((1 - weight) * variance[-1] + weight * kept)
-    return np.array(variance)
-
-
-def radial_distances(*arguments, dim, **settings):
-    return dim**0.5 * abs(radial(*arguments[:1], dim, *arguments[1:], **settings) ** 0.5 - 1)
 
 
 def mean_field_of(workflow, generator, target, start, at, truth=None):
