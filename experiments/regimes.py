@@ -229,7 +229,7 @@ def predicted_crossings(config: Config) -> xr.DataArray:
 
 def run(config: Config, runner: Runner) -> Output:
     """Map where selection pays, and measure exponents, best budgets and turning times beside theory."""
-    check_fit(config.num_kept, config.dim)
+    check_fit(min(config.num_kept, config.many_kept), config.dim)
     runner.expect(3)
     numbers = {"expansion": config.expansions, "share": config.shares}
     mapped = cells(budget=(*config.budgets, 1.0), bias=config.biases, **numbers).assign(scale=config.scales[0])
