@@ -67,7 +67,8 @@ def measure_expansion(
         return rates, union(junk)
 
     rates, junk = jax.device_get(measured(keys, data))
-    return Expansion(*map(seed_interval, rates), junk)
+    log_trace, log_determinant, junk_share = map(seed_interval, rates)
+    return Expansion(log_trace, log_determinant, junk_share, junk)
 
 
 def _expansion(generator: Generator, key: jax.Array, data: Measure, num_samples: int) -> tuple:
