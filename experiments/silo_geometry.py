@@ -101,7 +101,7 @@ def record_distance(config: Config, images: Images, space: Space, silos: Measure
     """Record how far samples of the model are from images held out."""
     metrics = {name: (METRICS | POINT_METRICS)[name] for name in RECORDED}
     truth = uniform_measure(images.test_features)
-    return record_samples(metrics, truth, space.generator, config.num_scored, space.embed)
+    return record_samples(metrics, truth, space.trained, config.num_scored, space.embed)
 
 
 def settings(config: Config) -> Iterator[tuple[Config, tuple[int, ...], tuple[float, ...]]]:

@@ -100,7 +100,7 @@ def record_scores(config: Config, images: Images, space: Space, silos: Measure, 
     """Record the scores of samples of the model, how much of each silo they reach, and some of the samples."""
 
     def record(key, state, info):
-        points = space.generator.sample(key, state.params, config.num_scored)
+        points = space.trained.sample(key, state.params, config.num_scored)
         pixels, features = space.decode(points), space.embed(points)
         recalls = jax.vmap(lambda held: COMPARED["recall"](key, uniform_measure(features), held))(silos)
         return scores(images, key, pixels, features) | {

@@ -36,5 +36,5 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
         axes.set_xlabel("generation $t$")
     handles = [Line2D([], [], markersize=3, label=v, **style.VERIFIERS[name]) for v, name in VERIFIERS.items()]
     handles.append(Line2D([], [], label="theory", **style.THEORY))
-    panels[0, 0].legend(handles=handles, loc="lower left")
+    panels[0, 1].legend(handles=handles, loc="lower left")
     return figure, means

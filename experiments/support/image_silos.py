@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from jaxcollapse.base import Generator, Measure, Record, Run, Sizes
+from jaxcollapse.base import Generator, Measure, Moments, Record, Run, Sizes
 from jaxcollapse.checks import check_range
 from jaxcollapse.classifier import Classifier, accuracy, fit_classifier
 from jaxcollapse.data import DATASETS
@@ -21,10 +21,11 @@ from jaxcollapse.data.images import LabelledImages
 from jaxcollapse.experiments.support.comparison import Comparison, settings
 from jaxcollapse.experiments.support.ranges import Count, NumSeeds, Range
 from jaxcollapse.experiments.support.runner import Runner
+from jaxcollapse.generators import blend, contaminate, expand, kernel_density
 from jaxcollapse.generators.diffusion import diffusion, residual, unet
 from jaxcollapse.generators.diffusion.architecture import common_spread
 from jaxcollapse.generators.gaussian_mixture import gaussian_mixture
-from jaxcollapse.measures import uniform_measure
+from jaxcollapse.measures import as_moments, uniform_measure
 from jaxcollapse.memories import buffer_memory
 from jaxcollapse.recursion import build_collapse, sample_and_select
 from jaxcollapse.silos import Silos, dirichlet_split, exdir_split, iid_split, stack_silos
@@ -76,6 +77,14 @@ class ImageComparison(Comparison):
     """Iterations of expectation maximisation in each of its fits."""
     num_steps: Count = 1000
     """Training steps of a diffusion model in each fit."""
+    bandwidth: Annotated[float, Range(0.0, 100.0)] = 0.6
+    """Bandwidth of a kernel density, in units of the data's spread."""
+    noise: Annotated[float, Range(0.0, 100.0)] = 0.3
+    """Noise of a generator with noise, in units of its samples' spread."""
+    junk_share: Annotated[float, Range(0.0, 1.0)] = 0.2
+    """Share of junk among candidates of a generator with junk: Gaussian, three times as wide as the real images."""
+    blend_share: Annotated[float, Range(0.0, 1.0)] = 0.5
+    """Share of means of two samples among candidates of a generator with blends."""
     num_gradients: Count = 300
     """Gradients that the logistic fit asks of each silo in a generation."""
     num_seeds: NumSeeds = 6
@@ -113,13 +122,15 @@ class Space(NamedTuple):
     """Where a generator works.
 
     Attributes:
-        generator: of points.
+        generator: of points, as candidates are drawn.
+        trained: the generator itself, where candidates are made worse than its samples: what is scored.
         encode: from images to points.
         decode: from points to images.
         embed: from points to the features that verifiers see.
     """
 
     generator: Generator
+    trained: Generator
     encode: Embed
     decode: Embed
     embed: Embed
@@ -132,12 +143,12 @@ def in_components(config: ImageComparison, images: Images, generator: Generator)
         return clip(reconstruct(images.pca, components))
 
     seen = same if config.features == "pca" else lambda components: images.embed(decode(components))
-    return Space(generator, partial(project, images.pca), decode, seen)
+    return Space(generator, generator, partial(project, images.pca), decode, seen)
 
 
 def in_pixels(images: Images, generator: Generator) -> Space:
     """Let a generator work in pixels."""
-    return Space(generator, same, clip, lambda pixels: images.embed(clip(pixels)))
+    return Space(generator, generator, same, clip, lambda pixels: images.embed(clip(pixels)))
 
 
 def clip(pixels: jax.Array) -> jax.Array:
@@ -154,12 +165,43 @@ SPACES: dict[str, Callable[[ImageComparison, Images], Space]] = {
     "gaussian_mixture": lambda config, images: in_components(
         config, images, gaussian_mixture(config.num_gaussians, config.num_iterations, ridge=1e-3)
     ),
+    "kernel_density": lambda config, images: in_components(
+        config,
+        images,
+        kernel_density(
+            max(config.num_train, config.num_kept * (1 + config.num_generations)), lambda m, d: config.bandwidth
+        ),
+    ),
     "diffusion": lambda config, images: in_components(
         config, images, diffusion(residual(128, 3, common_spread), config.num_steps, 128)
     ),
     "unet": lambda config, images: in_pixels(
         images, diffusion(unet(images.shape, (16, 32, 64)), config.num_steps, 32, 10, sample_chunk=250)
     ),
+}
+
+
+def made_worse(make: Callable[[ImageComparison, Images], Space], worsen: Callable) -> Callable:
+    """Let a generator's candidates be worse than its samples."""
+
+    def made(config: ImageComparison, images: Images) -> Space:
+        space = make(config, images)
+        return space._replace(generator=worsen(config, space.generator, as_moments(space.encode(images.train.points))))
+
+    return made
+
+
+DEFECTS: dict[str, Callable[[ImageComparison, Generator, Moments], Generator]] = {
+    "noise": lambda config, generator, real: expand(generator, config.noise),
+    "junk": lambda config, generator, real: contaminate(
+        generator, config.junk_share, real._replace(covariance=9 * real.covariance)
+    ),
+    "blends": lambda config, generator, real: blend(generator, config.blend_share),
+}
+SPACES |= {
+    f"{name}_with_{defect}": made_worse(make, worsen)
+    for name, make in SPACES.items()
+    for defect, worsen in DEFECTS.items()
 }
 
 
