@@ -15,7 +15,7 @@ QUANTITIES = {
 }
 SHOWN = (
     "random", "single_silo", "center_matching", "scheme_i", "scheme_ii", "federated_sinkhorn", "pooled", "tilt",
-    "recoloured", "balanced",
+    "recoloured", "balanced", "capped", "kernel_balanced", "landmark_balanced",
 )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
                 if len(cell):
                     style.band(axes, cell, "mean", "error", label=style.label(verifier), **style.VERIFIERS[verifier])
             axes.axhline(real[quantity], color="grey", linestyle=":", linewidth=0.8, label="real images")
-        line[0].set_ylabel(f"{split}\n{style.label(generator)}")
+        line[0].set_ylabel(f"{split}\n{style.label(generator)}".replace(" with", "\nwith"))
     for axes, title in zip(panels[0], QUANTITIES.values(), strict=True):
         axes.set_title(title)
     for axes in panels[-1]:

@@ -50,7 +50,7 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
         line[0].set_xscale("symlog", linthresh=0.3)
         line[0].set_xticks([-1, 0, 1, 10])
         line[0].set_xlim(min(-1, 1.5 * low), max(1, 1.5 * high))
-        line[0].set_ylabel(f"{split}\n{style.label(generator)}")
+        line[0].set_ylabel(f"{split}\n{style.label(generator)}".replace(" with", "\nwith"))
         line[0].set_yticks(list(position.values()), map(named, position), fontsize=6)
         line[0].set_ylim(0.6 - len(verifiers), 0.6)
     for axes, title in zip(panels[0], QUANTITIES.values(), strict=True):

@@ -1,4 +1,4 @@
-"""When selection pays on images: every way to select, with generators that are clean, expand, contract or produce junk."""
+"""When selection pays on images: every way to select, with generators that are clean, expand, contract or make junk."""
 
 from jaxcollapse.experiments.siloed_images import PRESETS as SIZES
 from jaxcollapse.experiments.siloed_images import Config, run

@@ -99,7 +99,8 @@ SIZES = {
 
 def label(name: str) -> str:
     """Write a name as figures show it."""
-    return LABELS.get(name, name.replace("_", " "))
+    name, *defect = name.split("_with_")
+    return " with ".join([LABELS.get(name, name.replace("_", " ")), *defect])
 
 
 def workflow(setting: str) -> dict[str, Any]:
