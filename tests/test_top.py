@@ -12,7 +12,7 @@ from scipy import stats
 
 from jaxcollapse.base import Moments, Target, counted
 from jaxcollapse.gaussian.quadratic_form import Energy, energy_quantile, log_laplace, standardise, tilt
-from jaxcollapse.gaussian.top import _gamma, best_tilt, proposals_needed, top_of_gaussian
+from jaxcollapse.gaussian.top import _gamma, best_tilt, proposals_needed, some_true, top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.measures import as_moments
 from jaxcollapse.recursion import sample_and_select
@@ -167,6 +167,17 @@ def test_proposals_fall_short_once_in_a_billion(n, num_candidates, dim):
 @pytest.mark.parametrize("budget", [1.0, 1 - 1e-16, 1 - 1e-9])
 def test_without_selection_nobody_is_proposed_in_vain(budget):
     assert proposals_needed(500, budget, 10) == 500
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.2, 0.9, 1])
+def test_listed_entries_are_true_and_all_are_counted(share):
+    masks, size = np.random.default_rng(0).random((50, 320)) < share, 70
+    lists, counts = jax.jit(jax.vmap(functools.partial(some_true, size=size)))(masks)
+    assert_array_equal(counts, masks.sum(axis=1))
+    assert ((lists >= 0) & (lists < masks.shape[1])).all()
+    for mask, listed, count in zip(masks, np.asarray(lists), np.minimum(counts, size), strict=True):
+        assert mask[listed[:count]].all()
+        assert len(set(listed[:count])) == count
 
 
 @functools.cache

@@ -1,8 +1,6 @@
 """An exact sampler of the best candidates of a Gaussian model."""
 
 import bisect
-import functools
-import operator
 
 import jax
 import jax.numpy as jnp
@@ -85,14 +83,15 @@ def some_true(mask: Bool[Array, " n"], size: int) -> tuple[Int[Array, " size"], 
         mask: of which n is a multiple of 32: columns of 32 entries are the bits of words, which are counted at once.
         size: of the list.
     """
-    columns = mask.reshape(32, -1).astype(jnp.uint32)
-    words = functools.reduce(operator.or_, (row << np.uint32(i) for i, row in enumerate(columns)))
-    count = jax.lax.population_count(words).astype(jnp.int32)
-    ends = jnp.cumsum(count)
-    column = jnp.cumsum(jnp.zeros(size, jnp.int32).at[ends].add(1, mode="drop"))  # how many ends are up to k
-    column = jnp.minimum(column, len(words) - 1)
-    word, rank = words[column], jnp.arange(size) - (ends - count)[column]
-    low = np.uint32(2 ** np.arange(1, 33) - 1)[:, None]
+    words = mask.reshape(32, -1).astype(jnp.uint32)
+    for width in (16, 8, 4, 2, 1):
+        words = words[:width] | words[width:] << width
+    (words,) = words
+    ends = jnp.cumsum(jax.lax.population_count(words).astype(jnp.int32))
+    starts = jnp.pad(ends[:-1], (1, 0))
+    column = jnp.cumsum(jnp.zeros(size, jnp.int32).at[starts].add(1, mode="drop")) - 1  # the last that starts up to k
+    word, rank = words[column], jnp.arange(size) - starts[column]
+    low = (2 ** np.arange(1, 32) - 1).astype(np.uint32)[:, None]
     place = jnp.sum(jax.lax.population_count(word & low).astype(jnp.int32) <= rank, axis=0)
     return place * len(words) + column, ends[-1]
 
