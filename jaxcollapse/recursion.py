@@ -98,7 +98,8 @@ def build_collapse(generator: Generator, keep: Keep, workflow: Workflow, fresh: 
         return counted(keep(key, params, sizes))
 
     def init(params, sizes):
-        kept, _ = jax.eval_shape(keep_counted, jax.random.key(0), params, sizes)
+        with jax.default_matmul_precision("highest"):  # as in every step, or it would be traced anew
+            kept, _ = jax.eval_shape(keep_counted, unrolled(jax.random.key(0)), params, sizes)
         return State(jnp.zeros((), jnp.int32), params, workflow.init(kept, sizes))
 
     def step(key, state, sizes):
@@ -178,8 +179,9 @@ def start(run: Run) -> tuple[State, tuple[Any, Mapping[str, Array]]]:
 
     No step led there, so what is recorded of its info is NaN (zero where it is not floating point).
     """
-    state = run.collapse.init(run.params, run.sizes)
-    return state, _record(run, *_stand(run, state))
+    with jax.default_matmul_precision("highest"):
+        state = run.collapse.init(run.params, run.sizes)
+        return state, _record(run, *_stand(run, state))
 
 
 def advance(run: Run, state: State, num_generations: int) -> tuple[State, tuple[Any, Mapping[str, Array]]]:
@@ -244,8 +246,9 @@ def _stand(run: Run, state: State) -> tuple[Key[Array, ""], State, Info]:
         fill = jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0
         return jnp.full(leaf.shape, fill, leaf.dtype)
 
-    _, info = jax.eval_shape(run.collapse.step, run.key, state, run.sizes)
-    return unrolled(run.key), state, jax.tree.map(missing, info)
+    key = unrolled(run.key)
+    _, info = jax.eval_shape(run.collapse.step, key, state, run.sizes)
+    return key, state, jax.tree.map(missing, info)
 
 
 def _record(run: Run, key: Key[Array, ""], state: State, info: Info) -> tuple[Any, Mapping[str, Array]]:
@@ -265,7 +268,7 @@ def run(key: Key[Array, ""], collapse: Collapse, params: Any, sizes: Sizes, reco
     Returns:
         The last state, and the records of generations 0..T, stacked along axis 0. `sweep` counts trouble as well.
     """
-    whole = Run(key, collapse, params, sizes, record)
+    whole = Run(key, collapse, params, sizes, jax.jit(lambda *at: record(*at)))  # traced once for all generations
     state, (first, _) = start(whole)
     state, (rest, _) = advance(whole, state, sizes.num_generations)
     return state, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)

@@ -5,8 +5,8 @@ import bisect
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy
 from jaxtyping import Array, Bool, Float, Int
+from scipy import special
 
 from jaxcollapse.base import Keep, Measure, Moments, Sizes, Target
 from jaxcollapse.gaussian.quadratic_form import Contour, Energy, energy_quantile, tilt, tilted_normal
@@ -107,15 +107,16 @@ def proposals_needed(num_kept: int, budget: float, dim: int) -> int:
     if rest == 0:
         return num_kept
     levels = np.linspace(-9, 9, 181)  # standard scores of p
-    mass = scipy.stats.norm.pdf(levels)
-    share = scipy.stats.beta(num_kept + 1, rest).ppf(scipy.stats.norm.cdf(levels))
-    chi2, normal = scipy.stats.chi2.ppf(share, dim), np.minimum(scipy.stats.norm.ppf(share), 0)
+    mass = np.exp(-(levels**2) / 2)
+    share = special.betaincinv(num_kept + 1, rest, special.ndtr(levels))
+    chi2, normal = 2 * special.gammaincinv(dim / 2, share), np.minimum(special.ndtri(share), 0)
     tilt = np.maximum(dim / chi2 - 1, 0) / 2
     isotropic = dim / 2 * np.log1p(2 * tilt) - tilt * np.where(tilt > 0, chi2, 0)
     acceptance = share * np.exp(np.minimum(isotropic, normal**2 / 2))
 
     def safety(num_proposals):
-        return -mass @ scipy.stats.binom.cdf(num_kept - 1, num_proposals, acceptance) / mass.sum()
+        shortage = special.betainc(num_proposals - num_kept + 1, num_kept, 1 - acceptance)
+        return -mass @ shortage / mass.sum()
 
     counts = range(num_kept, 2**40)
     return counts[bisect.bisect_left(counts, -1e-9, key=safety)]
