@@ -51,8 +51,8 @@ lint: $(READY) ## Check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(READY) ## Time the hot paths
-	@set -e; for b in recursion throughput sums transport mixture images; do $(BIN)/python -m benchmarks.$$b; done
+bench: $(READY) ## Time the hot paths, and write docs/benchmarks.md
+	$(BIN)/python -m benchmarks.page docs/benchmarks.md
 
 canary: $(if $(filter $(BIN)/python,$(PYTHON)),$(READY)) ## Check a jax before its numbers are believed (PYTHON=... has it installed)
 	$(PYTHON) -m pytest tests/test_canary.py

@@ -1,8 +1,12 @@
 """The published Gaussian recursion in plain NumPy: an oracle for tests, the baseline of `benchmarks.recursion`.
 
+`python -m benchmarks.numpy_baseline N_KEPT BUDGET GENERATIONS DIM SEED...` runs all settings, and nothing else.
+
 Candidates are drawn one by one, scored and sorted out, and accumulated data are stacked again in every
 generation, as in the experiment of [qiao2026]. Nothing here is shared with the library.
 """
+
+import sys
 
 import numpy as np
 
@@ -79,3 +83,10 @@ def recursion(
     trace_ratio = [np.trace(c) / np.trace(true_covariance) for _, c in models]
     mean_error = [np.sum((m - true_mean) ** 2) for m, _ in models]
     return np.array(trace_ratio), np.array(mean_error)
+
+
+if __name__ == "__main__":
+    kept, share, generations, dimension, *instances = sys.argv[1:]
+    for setting in SETTINGS:
+        for seed in instances:
+            recursion(setting, int(seed), int(kept), float(share), int(generations), int(dimension))

@@ -1,6 +1,7 @@
-"""Trajectories times generations a second beside the random numbers alone, by lanes. `benchmarks/gpu.sh` prints it."""
+"""Trajectories times generations a second, by lanes, and two limits: random numbers alone, bytes alone."""
 
 import dataclasses
+from collections.abc import Callable
 from time import perf_counter as now
 
 import jax
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.recursion import draws, seconds
 from jaxcollapse.base import Moments, Run
-from jaxcollapse.gaussian.top import top_of_gaussian
+from jaxcollapse.gaussian.top import proposals_needed, top_of_gaussian
 from jaxcollapse.generators import gaussian
 from jaxcollapse.memories import moments_memory
 from jaxcollapse.metrics import trace_ratio
@@ -39,6 +40,17 @@ class Benchmark:
     """Generations."""
 
 
+def moves(size: int, num_generations: int, lanes: int) -> Callable[[], object]:
+    """Compile a scan that only writes and reads so many numbers in each generation."""
+
+    def trajectory(numbers):
+        return jax.lax.scan(lambda x, _: (x + 1, None), numbers, length=num_generations)[0]
+
+    numbers = jnp.zeros((lanes, size))
+    program = jax.jit(trajectory).lower(numbers).compile()
+    return lambda: jax.block_until_ready(program(numbers))
+
+
 def main() -> None:
     """Print the table."""
     config = tyro.cli(Benchmark)
@@ -52,6 +64,7 @@ def main() -> None:
 
     table = Table(
         "trajectories", "at once", "seconds", "trajectories x generations a second", "random numbers alone", "share",
+        "bytes alone", "share",
         title=f"n = {config.num_kept}, budget {config.budget:g}, {config.dim} dimensions, {config.num_generations} "
         f"generations, {jax.device_count()} of {jax.devices()[0].device_kind}, jax {jax.__version__}",
     )  # fmt: skip
@@ -62,11 +75,15 @@ def main() -> None:
         ).layout
         whole, width = now() - clock["running"], layout["lanes_per_device"]
         alone = draws(config.num_kept, config.budget, config.dim, config.num_generations, seeds(width).values)
-        alone()
-        limit = seconds(alone) * layout["chunks"]
+        size = proposals_needed(config.num_kept, config.budget, config.dim) * (config.dim + 1)
+        limits = []
+        for program in alone, moves(size, config.num_generations, width):
+            program()
+            limits.append(seconds(program) * layout["chunks"])
+        shares = [text for limit in limits for text in (f"{limit:.2f}", f"{limit / whole:.0%}")]
         table.add_row(
             f"{lanes:,}", f"{width:,} x {layout['devices']}", f"{whole:.2f}",
-            f"{lanes * config.num_generations / whole:,.0f}", f"{limit:.2f}", f"{limit / whole:.0%}",
+            f"{lanes * config.num_generations / whole:,.0f}", *shares,
         )  # fmt: skip
     Console(width=120).print(table)
 
