@@ -106,7 +106,7 @@ PRESETS = {
         "num_generations": 20,
         "num_seeds": 4,
     },
-    "paper": {},
+    "paper": {},  # 14 minutes of one core
 }
 
 
@@ -277,7 +277,8 @@ def summarise(arrays: xr.Dataset) -> dict[str, Any]:
         "best_budget_median_difference": float(abs(arrays.best_budget - arrays.best_budget_exact).median()),
     }
     for name in ("exponent", "crossing"):
-        off = abs(arrays[name] - arrays[f"{name}_theory"])
+        theory = arrays[f"{name}_theory"].where(arrays[f"{name}_theory"] != 0)  # within a generation nothing is gained
+        off = abs(arrays[name] - theory)
         within = off.where(off.notnull()) <= 4 * arrays[f"{name}_error"]
         found |= {f"{name}_median_difference": float(off.median()), f"{name}_num_compared": int(off.notnull().sum())}
         found[f"{name}_within_4_errors"] = float(within.where(off.notnull()).mean())

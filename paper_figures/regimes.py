@@ -27,7 +27,7 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     figure, grid = plt.subplots(
         len(workflows), 2, figsize=(style.COLUMN, 1.5 * len(workflows) + 1), layout="constrained", squeeze=False
     )
-    largest = float(abs(data.log_ratio).quantile(0.95))
+    largest = float(abs(data.log_ratio).quantile(0.8))
     for row, workflow in zip(grid, workflows, strict=True):
         for axes, (name, at) in zip(row, columns.items(), strict=True):
             here = data.sel(workflow=workflow, bias=middle["bias"], **at)
@@ -39,7 +39,8 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
                 axes.contour(np.tanh(exact / 2), [0.0], **CONTOUR)  # finite where random selection is perfect
             axes.plot(*np.nonzero(shown < 0)[::-1], **PAYS)
             axes.plot(*np.nonzero(abs(shown) < 2 * error)[::-1], **OPEN)
-            axes.set_xticks(range(shown.shape[1]), [f"{x:g}" for x in data[name].values])
+            every = 1 + shown.shape[1] // 6
+            axes.set_xticks(range(shown.shape[1])[::every], [f"{x:g}" for x in data[name].values[::every]])
             axes.set_yticks(range(shown.shape[0]), [f"{x:g}" for x in data.share.values])
             fixed = rf"$\alpha = {at['budget']:g}$" if "budget" in at else rf"$h^2 = {at['expansion']:g}$"
             axes.set_title(f"{style.label(workflow)}, {fixed}", loc="left")

@@ -33,7 +33,8 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
             rows = table_of(here.sel(scale=scale), "best_budget", "best_budget_error", "best_budget_exact")
             best.errorbar(rows.share, rows.best_budget, 2 * rows.best_budget_error, fillstyle=fill, **look)
             best.plot(rows.share, rows.best_budget_exact, color=look["color"], linestyle=dash, linewidth=0.7)
-        rows = table_of(here, "crossing", "crossing_error", "crossing_theory")
+        gained = here.where(here.crossing_theory > 0)
+        rows = table_of(gained, "crossing", "crossing_error", "crossing_theory")
         times.errorbar(rows.crossing_theory, rows.crossing, 2 * rows.crossing_error, **look)
 
     n, many = (data.attrs["configuration"][name] for name in ("num_kept", "many_kept"))

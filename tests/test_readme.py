@@ -14,7 +14,12 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 TABLES = ROOT / "paper_figures" / "figures"
 BLOCK = r"(?s)<!-- (\w+) -->\n(.*?)\n<!-- end -->"
-RESULTS = ("The phase diagram of collapse", "Silos of real images", "What silos give away")
+RESULTS = (
+    "The phase diagram of collapse",
+    "When biased selection pays",
+    "Silos of real images",
+    "What silos give away",
+)
 
 
 def differences(name):
@@ -173,3 +178,14 @@ def test_rates_have_two_phases_and_theory_fails_between_them():
     fresh = cells.loc["fresh_mix"]
     assert (fresh.exponent < 4 * fresh.error).all()
     assert abs(fresh.exponent).median() < 0.02
+
+
+def test_selection_pays_where_the_generator_is_bad_enough():
+    maps, laws = (pd.read_csv(TABLES / f"{name}.csv") for name in ("regimes", "regimes_laws"))
+    assert (maps.log_ratio[(maps.expansion == 0) & (maps.share == 0)] > 0).all()
+    assert (maps.log_ratio[(maps.expansion == maps.expansion.max()) & (maps.share > 0.1)] < 0).all()
+    wrong = maps[np.sign(maps.log_ratio) != np.sign(maps.log_ratio_exact)]
+    assert (wrong.log_ratio < 0).all()
+    far = laws[(laws.scale == 3) & (laws.share > 0)]
+    assert (abs(far.best_budget - (1 - far.share)) < 0.03).all()
+    assert {-1, 1} == {*np.sign(laws.exponent_limit.dropna())}  # collapse and explosion

@@ -130,9 +130,31 @@ def phase_diagram(read: Callable[[str], pd.DataFrame]) -> str:
     return markdown(["cells within two, four errors (median difference)", "theory", *columns], rows)
 
 
+def regimes(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write how often simulations lie on the exact mean field's side, and how far they are from laws in closed form."""
+    maps, laws = read("regimes"), read("regimes_laws")
+    maps["right"] = np.sign(maps.log_ratio) == np.sign(maps.log_ratio_exact)
+    maps["clear"] = maps.log_ratio.abs() > 2 * maps.log_ratio_error
+    rows = []
+    for workflow, here in maps.groupby("workflow", sort=False):
+        of_law = laws[laws.workflow == workflow]
+        decay = (of_law.exponent - of_law.exponent_theory).abs().median()
+        times = (of_law.crossing - of_law.crossing_theory).abs() / of_law.crossing_error
+        shares = f"{here.right.mean():.1%} of {len(here)}", f"{here.right[here.clear].mean():.1%} of {here.clear.sum()}"
+        crossed = f"{(times <= 2).sum()} of {times.notna().sum()}"
+        rows.append([label(workflow), *shares, number(decay, 3), crossed])
+    head = [
+        "on theory's side",
+        "of what is beyond two errors",
+        "decay, median difference",
+        "crossings within two errors",
+    ]
+    return markdown(["under", *head], rows)
+
+
 BLOCKS = {
     f.__name__: f
-    for f in (phase_diagram, siloed_images, balanced_selection, silo_geometry, generalization_cost, disclosure)
+    for f in (phase_diagram, regimes, siloed_images, balanced_selection, silo_geometry, generalization_cost, disclosure)
 }
 
 
