@@ -90,7 +90,7 @@ PRESETS = {
         "shares": (0.0, 0.2),
         "scales": (3.0,),
         "candidates": (0.5, 0.8, 1.0),
-        "turning_budgets": (0.5,),
+        "turning_budgets": (0.9,),
         "turning_biases": (0.6,),
         "num_generations": 6,
         "num_seeds": 4,
