@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import stats
+from scipy import signal, stats
 from sklearn.metrics import log_loss
 
 from jaxcollapse import classifier as library
@@ -69,6 +69,43 @@ def test_network_is_the_stated_one():
     assert_allclose(accuracy(classifier, data, one_hot(labels)), share, rtol=1e-6)
 
 
+def test_convolutions_are_those_of_scipy():
+    rng = np.random.default_rng(2)
+    images = rng.standard_normal((3, 5, 4, 2)).astype(np.float32)
+    kernel, offset = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, 3, 2, 3), (3,)))
+    last = [np.eye(18, dtype=np.float32) for _ in range(3)]  # 3 x 2 places of 3 channels; a last row of zeros
+    expected = np.stack([
+        [sum(signal.correlate2d(x[..., i], kernel[..., i, o], "same") for i in range(2))[::2, ::2] for o in range(3)]
+        for x in images
+    ])  # fmt: skip
+    expected = np.maximum(np.moveaxis(expected, 1, -1) + offset, 0).reshape(3, -1)
+    dense = [np.vstack([layer, np.zeros((1, 18), np.float32)]) for layer in last]
+    arrays = map(jnp.asarray, (np.zeros(40, np.float32), np.float32(1), *dense))
+    filters = ((jnp.asarray(kernel), jnp.asarray(offset)),)
+    classifier = Classifier(*arrays, filters=filters, shape=(5, 4, 2))
+    assert_allclose(penultimate(classifier, jnp.asarray(images.reshape(3, -1))), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_convolutions_learn_what_moves():
+    """A bar that stands or lies, anywhere."""
+    rng = np.random.default_rng(3)
+    labels, places = rng.integers(0, 2, 1800), rng.integers(1, 7, (1800, 2))
+    images = 0.1 * rng.standard_normal((1800, 8, 8))
+    for image, standing, (i, j) in zip(images, labels, places, strict=True):
+        image[(slice(i - 1, i + 2), j) if standing else (i, slice(j - 1, j + 2))] = 1
+    points, one = jnp.asarray(images.reshape(1800, -1), jnp.float32), one_hot(labels)
+    settings = {
+        "num_steps": 400,
+        "batch_size": 64,
+        "width": 16,
+        "num_features": 8,
+        "shape": (8, 8, 1),
+        "channels": (8,),
+    }
+    made = jax.jit(functools.partial(fit_classifier, **settings))(KEY, uniform_measure(points[:1500]), one[:1500])
+    assert accuracy(made, uniform_measure(points[1500:]), one[1500:]) > 0.95
+
+
 def test_two_gaussians_are_told_apart_as_well_as_can_be(blobs):
     data, labels = blobs
     right = accuracy(fit(*first(data, labels)), *jax.tree.map(lambda leaf: np.asarray(leaf)[1000:], (data, labels)))
@@ -82,7 +119,7 @@ def test_padding_changes_nothing(blobs):
     near, far = (
         Measure(np.where(there[:, None], data.points, np.float32(x)), there.astype(np.float32)) for x in (0, 1e3)
     )
-    for expected, actual in zip(fit(near, labels), fit(far, labels), strict=True):
+    for expected, actual in zip(*(jax.tree.leaves(fit(data, labels)) for data in (near, far)), strict=True):
         assert_array_equal(actual, expected)
 
 
@@ -103,7 +140,7 @@ def test_masses_are_probabilities_of_being_learnt_from():
 @pytest.mark.parametrize("mass", [0.0, 1.0])
 def test_data_without_mass_or_spread_give_finite_weights(mass):
     data = Measure(jnp.full((8, 2), 0.5), jnp.full(8, mass))
-    assert all(np.isfinite(leaf).all() for leaf in fit(data, one_hot(np.arange(8) % 2)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fit(data, one_hot(np.arange(8) % 2))))
 
 
 def test_mapped_fits_are_those_of_a_loop(blobs):

@@ -87,6 +87,10 @@ class ImageComparison(Comparison):
     """Share of means of two samples among candidates of a generator with blends."""
     num_gradients: Count = 300
     """Gradients that the logistic fit asks of each silo in a generation."""
+    labeller: Literal["dense", "convolutional"] = "dense"
+    """Network that labels images, whose last hidden layer is a feature that verifiers do not see."""
+    labeller_steps: Count = 1000
+    """Training steps of the labeller."""
     num_seeds: NumSeeds = 6
     """Seeds, each with training and held-out images, features, labeller, silos and simulation of its own."""
 
@@ -281,7 +285,10 @@ def problem(config: ImageComparison, runner: Runner) -> tuple[Images, np.ndarray
     real, tested = map(uniform_measure, pixels.values())
 
     def fit(key, real, labels, tested, test_labels):
-        classifier = fit_classifier(jax.random.fold_in(key, _LABELLER), real, labels)
+        shape = train.shape if config.labeller == "convolutional" else None
+        rate = 3e-3 if shape is None else 1e-3
+        labeller_key = jax.random.fold_in(key, _LABELLER)
+        classifier = fit_classifier(labeller_key, real, labels, config.labeller_steps, learning_rate=rate, shape=shape)
         return classifier, accuracy(classifier, tested, test_labels)
 
     keys, name = seeds(config.num_seeds, config.seed).values, f"labeller of {config.num_train}"
