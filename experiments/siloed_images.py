@@ -56,8 +56,8 @@ class Config(ImageComparison):
     """Generators."""
     verifiers: Verifiers = (
         "random", "k_means", "center_matching", "covariance_matching", "single_silo", "scheme_i", "scheme_ii",
-        "per_silo", "federated_sinkhorn", "logistic_ratio", "recoloured", "tilt", "private_tilt",
-        "pooled", "unbiased_silo", "reversed_silo", "keep_all",
+        "per_silo", "federated_sinkhorn", "logistic_ratio", "recoloured", "tilt", "private_tilt", "balanced",
+        "capped", "kernel_balanced", "landmark_balanced", "private_balanced", "pooled", "unbiased_silo", "reversed_silo", "keep_all",
     )  # fmt: skip
     """Ways to select, and controls."""
     num_verifying_silos: NumSilos = 1
@@ -79,7 +79,7 @@ PRESETS = {
         "num_kept": 400, "num_generations": 5, "num_components": 16, "num_gaussians": 10, "num_support": 50,
         "num_rounds": 5, "num_scored": 500, "num_seeds": 2,
     },
-    "paper": {"num_verifying_silos": 2},
+    "paper": {"num_verifying_silos": 2, "num_seeds": 8},
 }  # fmt: skip
 
 

@@ -66,6 +66,23 @@ def balanced_selection(read: Callable[[str], pd.DataFrame]) -> str:
     return compared(table, table.verifier.unique())
 
 
+def siloed_regimes(read: Callable[[str], pd.DataFrame]) -> str:
+    """Compare verifiers under generators that are clean, expand, contract or make junk: distance, and coverage."""
+    table = read("siloed_regimes_table").set_index(["score", "verifier", "generator"]).sort_index()
+    verifiers, generators = (read("siloed_regimes_table")[name].unique() for name in ("verifier", "generator"))
+    blocks = []
+    for score in ("frechet", "coverage"):
+        found = table.loc[score]
+        random = [found.loc[verifiers[0], g] for g in generators]
+        rows = [["random", *(number(cell["mean"] - cell.difference_mean) for cell in random)]]
+        for verifier in verifiers:
+            cells = (found.loc[verifier, g] for g in generators)
+            shown = (f"{number(c['mean'])} ({interval(c.difference_mean, c.difference_half)})" for c in cells)
+            rows.append([label(verifier), *shown])
+        blocks.append(markdown([SCORES[score], *map(label, generators)], rows))
+    return "\n\n".join(blocks)
+
+
 def silo_geometry(read: Callable[[str], pd.DataFrame]) -> str:
     """Write factors on the distance of random selection: by budget over classes of silos, and along other dials."""
     table = read("silo_geometry").assign(factor=lambda t: 2 ** -t["mean"])
