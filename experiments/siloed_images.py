@@ -57,7 +57,8 @@ class Config(ImageComparison):
     verifiers: Verifiers = (
         "random", "k_means", "center_matching", "covariance_matching", "single_silo", "scheme_i", "scheme_ii",
         "per_silo", "federated_sinkhorn", "logistic_ratio", "recoloured", "tilt", "private_tilt", "balanced",
-        "capped", "kernel_balanced", "landmark_balanced", "private_balanced", "pooled", "unbiased_silo", "reversed_silo", "keep_all",
+        "capped", "kernel_balanced", "landmark_balanced", "private_balanced", "pooled", "unbiased_silo",
+        "reversed_silo", "keep_all",
     )  # fmt: skip
     """Ways to select, and controls."""
     num_verifying_silos: NumSilos = 1
