@@ -42,7 +42,8 @@ def newton(
 ) -> Float[Array, " f"]:
     r"""Minimise a convex :math:`J(u, \theta)` of a linear model, :math:`u = o + \phi \theta`, by Newton's method.
 
-    Each step is cut by halves, and at last to nothing, until the objective falls.
+    Each step is cut by halves, and at last to nothing, until the objective falls; one by which it falls no more than by
+    rounding is the last.
 
     Args:
         phi: :math:`\phi`.
@@ -50,19 +51,25 @@ def newton(
         start: of :math:`\theta`.
         objective: J.
         derivatives: the gradient and the Hessian of :math:`J(o + \phi \theta, \theta)` in :math:`\theta`.
-        num_iterations: steps.
+        num_iterations: steps at most.
     """
     lengths = jnp.append(2.0 ** -jnp.arange(12.0), 0).astype(phi.dtype)
 
-    def iterate(_, theta):
+    def iterate(state):
+        theta, _, count = state
         u = offset + phi @ theta
         gradient, hessian = derivatives(u, theta)
         ridge = jnp.finfo(phi.dtype).eps * jnp.trace(hessian)  # or a model without curvature would have no step
         step = -jnp.linalg.solve(hessian + ridge * jnp.eye(len(theta), dtype=phi.dtype), gradient)
         trials = jax.vmap(objective)(u + lengths[:, None] * (phi @ step), theta + lengths[:, None] * step)
-        return theta + lengths[jnp.argmin(trials)] * step
+        fall = (trials[-1] - jnp.min(trials)) / (1 + jnp.abs(trials[-1]))
+        return theta + lengths[jnp.argmin(trials)] * step, fall, count + 1
 
-    return jax.lax.fori_loop(0, num_iterations, iterate, start)
+    def unfinished(state):
+        _, fall, count = state
+        return (fall > jnp.finfo(phi.dtype).eps) & (count < num_iterations)
+
+    return jax.lax.while_loop(unfinished, iterate, (start, jnp.full((), jnp.inf, phi.dtype), 0))[0]
 
 
 class History(NamedTuple):
