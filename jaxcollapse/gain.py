@@ -10,7 +10,7 @@ import xarray as xr
 
 from jaxcollapse.analysis import Interval, seed_interval
 from jaxcollapse.arguments import MakeWorkflow, generator_of, measure_of
-from jaxcollapse.base import Generator, Measure, Moments
+from jaxcollapse.base import Generator, Measure, Moments, Select
 from jaxcollapse.checks import check_count
 from jaxcollapse.generators import blend, contaminate, expand, kernel_density
 from jaxcollapse.measures import as_moments, pooled, union
@@ -95,7 +95,7 @@ def _expansion(generator: Generator, key: jax.Array, data: Measure, num_samples:
 
 
 def predict_gain(
-    select: str,
+    select: Select | str,
     pool: Any,
     silos: Any,
     expansion: Expansion,
@@ -117,7 +117,7 @@ def predict_gain(
     the junk that was found (`contaminate`). Nothing is trained.
 
     Args:
-        select: name of a verifier.
+        select: such as `top(score)`, or a name of `VERIFIERS`, made from `silos`.
         pool: of today's candidates, an array [N, d] or a measure.
         silos: stacked measure, array [K, m, d], or list of arrays [m_k, d].
         expansion: as `measure_expansion` finds it.
@@ -140,7 +140,7 @@ def predict_gain(
         "num_kept": num_kept, "budget": budget, "num_generations": num_generations, "seeds": seeds, "key": key,
         "silos": silos, "truth": pooled(silos), "metrics": ("frechet",),
     }  # fmt: skip
-    found = [np.log(simulate(generator, name, workflow, pool, **rest).frechet) for name in (select, "random")]
+    found = [np.log(simulate(generator, each, workflow, pool, **rest).frechet) for each in (select, "random")]
     return (found[0] - found[1]).rename("log_gain")
 
 

@@ -36,6 +36,7 @@ from jaxcollapse.transport.sinkhorn import mean_cost
 from jaxcollapse.tree import expand, num_bytes, row
 
 _NUM_LANDMARKS = 200
+_LANDMARKS = 2**32 - 3  # beyond the seeds and the messages that a key is folded with
 _WIDE, _NARROW = 0.2, 0.05  # widths of kernels over the mean cost: for the shape of the data, and for lone junk
 
 
@@ -103,9 +104,14 @@ class Problem(NamedTuple):
         return quadratic_features(self.whitening)
 
     @property
+    def known_key(self) -> Key[Array, ""]:
+        """What all may draw the same landmarks with; no noise comes of it."""
+        return jax.random.fold_in(self.key, _LANDMARKS)
+
+    @property
     def landmark_features(self) -> kernel_features:
-        """The kernel at landmarks drawn from the shared moments, with the key that all know."""
-        return kernel_features(gaussian().sample(self.key, self.moments, _NUM_LANDMARKS), _WIDE * self.cost)
+        """The kernel at landmarks drawn from the shared moments."""
+        return kernel_features(gaussian().sample(self.known_key, self.moments, _NUM_LANDMARKS), _WIDE * self.cost)
 
     @property
     def one(self) -> Measure:
@@ -149,7 +155,7 @@ class Problem(NamedTuple):
         """Two private messages that share one loss of privacy: quadratic features, and the kernel at landmarks."""
         s, (*_, dim), dtype = self.settings, self.silos.points.shape, self.silos.points.dtype
         noise = noise_needed(s.privacy[0], 2, s.privacy[1])
-        landmarks = s.public_scale * jax.random.normal(self.key, (_NUM_LANDMARKS, dim), dtype)
+        landmarks = s.public_scale * jax.random.normal(self.known_key, (_NUM_LANDMARKS, dim), dtype)
         kernel = kernel_features(landmarks, _WIDE * 2 * dim * s.public_scale**2)
         return feature_means(self.public_features, noise * 2 * s.max_norm), feature_means(kernel, noise * 2)
 

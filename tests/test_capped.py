@@ -9,7 +9,9 @@ from scipy import optimize, special
 
 from jaxcollapse.base import Measure, counted
 from jaxcollapse.exchanges import capped_transport, carry_out, carry_out_counted, kernel_densities
+from jaxcollapse.features import kernel_features
 from jaxcollapse.measures import stack_padded, uniform_measure
+from jaxcollapse.selectors import kernel_goal
 from jaxcollapse.sizes import sizes
 from jaxcollapse.verifiers import verifier
 
@@ -74,6 +76,30 @@ def test_densities_are_those_of_the_union_however_far():
     found = carry_out(kernel_densities(0.7), jax.random.key(0), uniform_measure(points), silos)
     costs = ((np.asarray(points)[:, None] - REAL) ** 2).sum(axis=-1)
     assert_allclose(found, special.logsumexp(-costs / 0.7, axis=1) - np.log(4), rtol=1e-12)
+
+
+@x64
+def test_kernel_features_are_those_of_a_projection_and_bounded():
+    """The largest of mean differences over functions in the span of kernels at landmarks, by plain NumPy."""
+    landmarks, width = RNG.standard_normal((5, 2)), 1.5
+
+    def kernel(x, y):
+        return np.exp(-((x[:, None] - y) ** 2).sum(axis=-1) / width)
+
+    phi = np.asarray(kernel_features(jnp.asarray(landmarks), width)(jnp.asarray(CANDIDATES)))
+    assert (np.linalg.norm(phi, axis=1) <= 1).all()
+    among = kernel(landmarks, landmarks) + 1e-4 * np.eye(5)
+    assert_allclose(phi @ phi.T, kernel(CANDIDATES, landmarks) @ np.linalg.solve(among, kernel(landmarks, CANDIDATES)))
+    difference = kernel(CANDIDATES, landmarks).mean(axis=0) - kernel(REAL, landmarks).mean(axis=0)
+    real = np.asarray(kernel_features(jnp.asarray(landmarks), width)(jnp.asarray(REAL)))
+    distance = np.sum((phi.mean(axis=0) - real.mean(axis=0)) ** 2)
+    assert_allclose(distance, difference @ np.linalg.solve(among, difference), rtol=1e-8)
+    goal = kernel_goal(stack_padded([uniform_measure(jnp.asarray(REAL))]), width, num_landmarks=8)
+    asked = goal(jax.random.key(0), uniform_measure(jnp.asarray(CANDIDATES)))
+    # With every candidate a landmark the features are those of all of them, in some order.
+    among = kernel(CANDIDATES, CANDIDATES) + 1e-4 * np.eye(8)
+    expected = kernel(CANDIDATES, CANDIDATES) @ np.linalg.solve(among, kernel(CANDIDATES, REAL).mean(axis=1))
+    assert_allclose(np.asarray(asked.features) @ np.asarray(asked.mean), expected, rtol=1e-8)
 
 
 RULES = ("capped", "kernel_balanced", "landmark_balanced")
