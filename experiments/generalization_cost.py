@@ -139,8 +139,9 @@ def run(config: Config, runner: Runner) -> Output:
     images, labels, accuracies = problem(config, runner)
     runner.warnings += warnings(accuracies)
     silos, record = deal(config, [SPLITS[config.split]], images, labels), partial(record_cost, config)
-    axes = {"seed": starts(config, runner, "first", images, config.generator, silos)}
-    runs = {name: simulate(config, runner, name, config.generator, name, record, axes) for name in config.verifiers}
+    make = SPACES[config.generator]
+    axes = {"seed": starts(config, runner, "first", images, make, silos)}
+    runs = {name: simulate(config, runner, name, make, name, record, axes) for name in config.verifiers}
     arrays = along("verifier", runs).isel(generation=slice(1, None))
     keys = seeds(config.num_seeds, config.seed).values
     real = runner.once("real images", seed_by_seed(partial(assess, config)), images, keys, images.train)

@@ -126,7 +126,8 @@ def compare(
     label: str,
 ) -> xr.Dataset:
     """Run random selection and every verifier for all classes and budgets; scores of the last generation."""
-    start, runs = starts(config, runner, f"first {label}", images, config.generator, silos), {}
+    make = SPACES[config.generator]
+    start, runs = starts(config, runner, f"first {label}", images, make, silos), {}
     for name in ("random", *config.verifiers):
         axes = {
             "seed": start,
@@ -134,7 +135,7 @@ def compare(
             "budget": Axis(budgets, sizes_at(config, name, budgets)),
         }
         record = partial(record_distance, config)
-        found = simulate(config, runner, f"{label}, {name}", config.generator, name, record, axes)
+        found = simulate(config, runner, f"{label}, {name}", make, name, record, axes)
         runs[name] = found.isel(generation=-1, drop=True)
     return along("verifier", runs).rename(division="classes")
 

@@ -125,11 +125,12 @@ def run(config: Config, runner: Runner) -> Output:
     for split in config.splits:
         silos, generators = deal(config, [SPLITS[split]], images, labels), {}
         for generator in config.generators:
-            start, runs = starts(config, runner, f"first {generator}", images, generator, silos), {}
+            make = SPACES[generator]
+            start, runs = starts(config, runner, f"first {generator}", images, make, silos), {}
             for name in config.verifiers:
                 in_turn = np.arange(1 if VERIFIERS[name].everyone else config.num_verifying_silos)
                 found = simulate(
-                    config, runner, f"{split}, {generator}, {name}", generator, name,
+                    config, runner, f"{split}, {generator}, {name}", make, name,
                     partial(record_scores, config), {"seed": start, "silo": in_turn}, dims=DIMS,
                 )  # fmt: skip
                 runs[name] = found.assign(shown=grid(found.shown.isel(seed=0, silo=0, drop=True)))

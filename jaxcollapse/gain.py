@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Array, Key
 
 from jaxcollapse.analysis import Interval, seed_interval
 from jaxcollapse.arguments import MakeWorkflow, generator_of, measure_of
@@ -63,7 +64,7 @@ def measure_expansion(
 
     @jax.jit
     def measured(keys, data):
-        *rates, junk = jax.lax.map(lambda key: _expansion(generator, key, data, num_samples), keys)
+        *rates, junk = jax.lax.map(lambda key: expansion_of(generator, key, data, num_samples), keys)
         return rates, union(junk)
 
     rates, junk = jax.device_get(measured(keys, data))
@@ -71,7 +72,8 @@ def measure_expansion(
     return Expansion(log_trace, log_determinant, junk_share, junk)
 
 
-def _expansion(generator: Generator, key: jax.Array, data: Measure, num_samples: int) -> tuple:
+def expansion_of(generator: Generator, key: Key[Array, ""], data: Measure, num_samples: int) -> tuple[Any, ...]:
+    """Measure, once, the rates of `Expansion` and the moments of junk; arguments as for `measure_expansion`."""
     target = fit_target(as_moments(data))
 
     def distance(points):

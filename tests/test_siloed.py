@@ -22,7 +22,7 @@ from jaxcollapse.experiments import silo_geometry, siloed_images
 from jaxcollapse.experiments.generalization_cost import divergence, judge, steepest, unconverged
 from jaxcollapse.experiments.siloed_images import PRESETS, Config, grid, summarise
 from jaxcollapse.experiments.support import image_silos
-from jaxcollapse.experiments.support.image_silos import SPLITS, deal, divide, problem, simulate, starts
+from jaxcollapse.experiments.support.image_silos import SPACES, SPLITS, deal, divide, problem, simulate, starts
 from jaxcollapse.experiments.support.runner import Runner
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.paper_figures.siloed_images_samples import strip
@@ -100,12 +100,12 @@ def test_images_are_chosen_from_the_parts_as_published(published):
 def kept_by_tilt(config, images, labels):
     """Run the tilt, and sum what each generation keeps."""
     runner, silos = Runner(), deal(config, [SPLITS["ExDir(1, 0.1)"]], images, labels)
-    axes = {"seed": starts(config, runner, "first", images, "gaussian_mixture", silos)}
+    axes = {"seed": starts(config, runner, "first", images, SPACES["gaussian_mixture"], silos)}
 
     def record(images, space, silos, silo):
         return lambda key, state, info: info.kept.weights @ info.kept.points
 
-    return simulate(config, runner, "tilt", "gaussian_mixture", "tilt", record, axes).record
+    return simulate(config, runner, "tilt", SPACES["gaussian_mixture"], "tilt", record, axes).record
 
 
 def test_a_seed_alone_is_the_first_of_several(digits):

@@ -165,7 +165,8 @@ def same(points: jax.Array) -> jax.Array:
     return points
 
 
-SPACES: dict[str, Callable[[ImageComparison, Images], Space]] = {
+MakeSpace = Callable[[ImageComparison, Images], Space]
+SPACES: dict[str, MakeSpace] = {
     "gaussian_mixture": lambda config, images: in_components(
         config, images, gaussian_mixture(config.num_gaussians, config.num_iterations, ridge=1e-3)
     ),
@@ -185,7 +186,7 @@ SPACES: dict[str, Callable[[ImageComparison, Images], Space]] = {
 }
 
 
-def made_worse(make: Callable[[ImageComparison, Images], Space], worsen: Callable) -> Callable:
+def made_worse(make: MakeSpace, worsen: Callable) -> MakeSpace:
     """Let a generator's candidates be worse than its samples."""
 
     def made(config: ImageComparison, images: Images) -> Space:
@@ -356,12 +357,14 @@ def deal(config: ImageComparison, splits: Sequence[Split], images: Images, label
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), silos)
 
 
-def starts(config: ImageComparison, runner: Runner, label: str, images: Images, generator: str, silos: Measure) -> Axis:
+def starts(
+    config: ImageComparison, runner: Runner, label: str, images: Images, make: MakeSpace, silos: Measure
+) -> Axis:
     """Make the axis of seeds, and fit each one's first model."""
     labels, keys = seeds(config.num_seeds, config.seed)
 
     def fit(images, key):
-        space = SPACES[generator](config, images)
+        space = make(config, images)
         return space.generator.init(jax.random.fold_in(key, _FIRST), uniform_measure(space.encode(images.train.points)))
 
     return Axis(labels, Start(keys, images, runner.once(label, jax.vmap(fit), images, keys), silos))
@@ -382,7 +385,7 @@ def simulate(
     config: ImageComparison,
     runner: Runner,
     label: str,
-    generator: str,
+    make: MakeSpace,
     name: str,
     record: Callable[[Images, Space, Measure, Any], Record],
     axes: Mapping[str, Any],
@@ -394,7 +397,7 @@ def simulate(
         config: of the experiment.
         runner: of its sweeps.
         label: of this one.
-        generator: its name.
+        make: where the generator works, of `SPACES`.
         name: of the verifier.
         record: makes what is recorded from the seed's images, the generator's space, the silos, and the index of the
             one that verifies.
@@ -409,7 +412,7 @@ def simulate(
         return {"select": verifier(name, row(seed.silos, division), setup_key, silo=silo, **settings(config))}
 
     def build(select, seed: Start, silo=0, division=0, budget=at_budget) -> Run:
-        space = SPACES[generator](config, seed.images)
+        space = make(config, seed.images)
         keep = sample_and_select(space.generator, select, space.embed)
         collapse = build_collapse(space.generator, keep, WORKFLOWS[config.workflow](buffer_memory()))
         _, run_key = jax.random.split(seed.key)
