@@ -67,7 +67,7 @@ class Config(ImageComparison):
 
 PRESETS = {
     "smoke": {
-        "generators": ("gaussian_mixture", "gaussian_mixture_with_junk"), "verifiers": ("single_silo",), "num_kept": 60,
+        "generators": ("gaussian_mixture_with_junk",), "verifiers": ("single_silo",), "num_kept": 60,
         "num_generations": 2, "num_train": 400, "num_test": 200, "num_components": 8, "num_gaussians": 4,
         "num_seeds": 2,
     },
