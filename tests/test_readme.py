@@ -107,6 +107,37 @@ def test_balanced_selection_gains_what_is_told():
     assert not told.droplevel("split")["recall", "gaussian_mixture"]
 
 
+def test_words_on_regimes_of_images_hold():
+    table = pd.read_csv(TABLES / "siloed_regimes_table.csv").set_index(["score", "generator", "verifier"]).sort_index()
+    distance = table.loc["frechet", "kernel_density"]
+    random = distance["mean"] - distance.difference_mean
+    schemes = distance["mean"][["scheme_i", "scheme_ii"]].max()
+    assert schemes < random.iloc[0] / 5
+    assert distance.difference_mean["single_silo"] > -distance.half["single_silo"]
+    for generator in table.index.unique("generator"):
+        cells = table.xs(generator, level="generator")
+        difference, half = cells.difference_mean, cells.difference_half
+        best, lost = cells["mean"]["coverage"].idxmax(), difference["recall", "capped"] < -half["recall", "capped"]
+        assert (best == "capped") == (generator != "kernel_density")
+        assert lost == (generator != "gaussian_mixture_with_blends")
+        if generator != "kernel_density":
+            assert cells["mean"]["coverage", "recoloured"] < cells["mean"]["coverage", "landmark_balanced"]
+        for rule in ("kernel_balanced", "landmark_balanced"):
+            assert difference["frechet", rule] < -half["frechet", rule]
+            assert difference["coverage", rule] > half["coverage", rule]
+            lower = difference["precision", rule] < -half["precision", rule]
+            assert lower == (generator == "gaussian_mixture_with_blends")
+            lower = difference["recall", rule] < -half["recall", rule]
+            assert lower == (generator in ("gaussian_mixture_with_junk", "kernel_density"))
+        both = cells.loc[["frechet", "precision", "recall", "coverage"]]
+        one, other = (both.xs(rule, level="verifier") for rule in ("kernel_balanced", "landmark_balanced"))
+        assert (abs(one["mean"] - other["mean"]) < one.half + other.half).all()
+    clean = table.xs("gaussian_mixture", level="generator")["mean"]
+    random = clean["recall"] - table.xs("gaussian_mixture", level="generator").difference_mean["recall"]
+    for generator in ("gaussian_mixture_with_junk", "kernel_density"):
+        assert table["mean"]["recall", generator, "kernel_balanced"] > random.iloc[0]
+
+
 def test_words_on_the_dials_hold():
     table = pd.read_csv(TABLES / "silo_geometry.csv")
     gain = table.set_index(["verifier", "budget"])[["mean", "error"]].sort_index()

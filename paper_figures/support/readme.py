@@ -171,7 +171,16 @@ def regimes(read: Callable[[str], pd.DataFrame]) -> str:
 
 BLOCKS = {
     f.__name__: f
-    for f in (phase_diagram, regimes, siloed_images, balanced_selection, silo_geometry, generalization_cost, disclosure)
+    for f in (
+        phase_diagram,
+        regimes,
+        siloed_images,
+        siloed_regimes,
+        balanced_selection,
+        silo_geometry,
+        generalization_cost,
+        disclosure,
+    )
 }
 
 
