@@ -1,16 +1,17 @@
-"""Random bits: Threefry [salmon2011]_ with its rounds written out.
+"""Random bits: Threefry [salmon2011]_ with its rounds written out; normals of them.
 
 jax keeps the rounds in a loop where it compiles for a processor, which costs seven times as much as they do. Keys of
 either kind draw the same bits.
 """
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import define_prng_impl, threefry_prng_impl
-from jaxtyping import Array, Key, UInt32
+from jaxtyping import Array, Complex, Key, UInt32
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
@@ -63,3 +64,34 @@ def unrolled(key: Key[Array, "*shape"]) -> Key[Array, "*shape"]:
     if jax.random.key_impl(key) != "threefry2x32" or not partitionable:
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_UNROLLED)
+
+
+def normal_pairs(key: Key[Array, ""], num: int) -> Complex[Array, "2 num"]:
+    r"""Draw two rows of complex numbers whose two parts are independent standard normals [box1958]_.
+
+    .. math:: z = \sqrt{-2 \log u} \, (\cos h + i \sin h)^2, \qquad u \sim U(0, 1), \quad h \sim U(-\pi/2, \pi/2),
+
+    of 32 bits each, in single precision and half the time of the inverse error function. :math:`|z|^2 / 2` is
+    exponential.
+
+    Args:
+        key: random key, of any kind.
+        num: of a row.
+    """
+
+    def draw(words):
+        first, second = _count(words, (num,))
+        radius = jnp.sqrt(-2 * jnp.log((first.astype(jnp.float32) + 0.5) * 2.0**-32))
+        h = second.astype(jnp.int32).astype(jnp.float32) * (math.pi * 2.0**-32)
+        root = jax.lax.complex(_series(_COSINE, h**2), h * _series(_SINE, h**2))
+        return radius * (root * root)
+
+    # In a loop, a turn a row, since the compiler would draw anew wherever the numbers are used.
+    return jax.lax.map(draw, jax.random.bits(key, (2, 2), jnp.uint32))
+
+
+_COSINE, _SINE = ([(-1) ** k / math.factorial(2 * k + odd) for k in range(7 - odd)] for odd in (0, 1))
+
+
+def _series(coefficients: list[float], x: Array) -> Array:
+    return functools.reduce(lambda total, c: total * x + c, reversed(coefficients), jnp.zeros_like(x))

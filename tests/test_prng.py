@@ -2,9 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
 
-from jaxcollapse.prng import threefry, unrolled
+from jaxcollapse.prng import normal_pairs, threefry, unrolled
 
 KEY = jax.random.key(7)
 DRAWS = {
@@ -16,6 +17,7 @@ DRAWS = {
     "split": lambda key: jax.random.key_data(jax.random.split(key, (2, 3))),
     "fold_in": lambda key: jax.random.key_data(jax.random.fold_in(key, 5)),
     "one": jax.random.uniform,
+    "pairs": lambda key: normal_pairs(key, 9),
 }
 
 
@@ -61,3 +63,21 @@ def test_keys_of_other_kinds_stay_as_they_are():
     assert unrolled(other) is other
     once = unrolled(KEY)
     assert unrolled(once) is once
+
+
+def test_normal_pairs_are_those_of_box_and_muller():
+    size = 10_000
+    counter = jnp.arange(size, dtype=jnp.uint32)
+    for row, words in zip(normal_pairs(KEY, size), jax.random.bits(KEY, (2, 2)), strict=True):
+        first, second = map(np.asarray, threefry(words, 0 * counter, counter))
+        u = (np.float32(first) + np.float32(0.5)).astype(float) / 2**32
+        assert_allclose(row, np.sqrt(-2 * np.log(u)) * np.exp(2j * np.pi * second / 2**32), rtol=2e-6)
+
+
+def test_parts_of_normal_pairs_are_independent_normals():
+    z = normal_pairs(unrolled(jax.random.key(0)), 200_000).ravel()
+    x, y = np.float64(z.real), np.float64(z.imag)
+    turn = np.arctan2(y, x) / (2 * np.pi) + 0.5
+    for sample, law in ((x, "norm"), (y, "norm"), ((x**2 + y**2) / 2, "expon"), (turn, "uniform")):
+        assert stats.kstest(sample, law).pvalue > 1e-4 / 4
+    assert abs(np.mean(x**2 * y**2) - 1) < 4 * np.sqrt(8 / len(x))

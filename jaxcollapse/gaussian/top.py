@@ -11,6 +11,7 @@ from scipy import special
 from jaxcollapse.base import Keep, Measure, Moments, Sizes, Target
 from jaxcollapse.gaussian.quadratic_form import Contour, Energy, energy_quantile, tilt, tilted_normal
 from jaxcollapse.gaussian.truncation import separate
+from jaxcollapse.prng import normal_pairs
 
 
 def top_of_gaussian(target: Target) -> Keep:
@@ -32,19 +33,11 @@ def top_of_gaussian(target: Target) -> Keep:
 
     def keep(key, params: Moments, sizes: Sizes) -> Measure:
         dim, dtype = params.mean.shape[-1], params.mean.dtype
-        half = 32 * -(-proposals_needed(sizes.max_kept, sizes.max_kept / sizes.max_candidates, dim) // 64)
-
-        def draw(key):
-            order_key, normal_key, spare_key = jax.random.split(key, 3)
-            return (
-                jax.random.normal(order_key, (3 * _ATTEMPTS,), dtype),
-                jax.random.normal(normal_key, (half * dim,), dtype),
-                jax.random.exponential(spare_key, (half,), dtype),
-            )
-
-        # In a loop, of two turns, since the compiler would draw anew wherever the numbers are used.
-        order, normal, spare = jax.lax.map(draw, jax.random.split(key))
-        normal = normal.reshape(dim, -1)
+        quarter = 16 * -(-proposals_needed(sizes.max_kept, sizes.max_kept / sizes.max_candidates, dim) // 64)
+        pairs = normal_pairs(key, quarter * (dim + 2) + 3 * _ATTEMPTS // 2)
+        pairs = jnp.stack([pairs.real, pairs.imag]).astype(dtype)
+        normal, spare, order = jnp.split(pairs, [quarter * dim, quarter * (dim + 2)], axis=-1)
+        normal, spare = normal.reshape(4, dim, quarter), _exponential(spare).ravel()
 
         frame = separate(params, target)
         threshold, contour = _threshold(order.reshape(2, 3, -1), frame.energy, sizes)
@@ -56,15 +49,17 @@ def top_of_gaussian(target: Target) -> Keep:
         mean, variance = tilted_normal(contour.energy, z - contour.vertex)
         scale = jnp.sqrt(variance)
         square, slope = c * variance, 2 * scale * (c * mean + b)
-        energy = jnp.sum(normal * (square[:, None] * normal + slope[:, None]), axis=0) + (c * mean + 2 * b) @ mean
-        accepted = (energy <= threshold) & (spare.reshape(-1) >= z * (threshold - energy))
+        energy = jnp.sum(normal * (square[:, None] * normal + slope[:, None]), axis=1).ravel()
+        energy += (c * mean + 2 * b) @ mean
+        accepted = (energy <= threshold) & (spare >= z * (threshold - energy))
         index, num_accepted = some_true(accepted, sizes.max_kept)
         kept = jnp.arange(sizes.max_kept) < jnp.minimum(sizes.num_kept, num_accepted)
 
         origin, variance = tilted_normal(frame.energy, contour.vertex)
         root = frame.basis * jnp.sqrt(variance)
-        points = frame.mean + frame.basis @ origin + root @ mean + normal[:, index].T @ (root * scale).T
-        return Measure(points, kept.astype(dtype))
+        normal = normal.swapaxes(0, 1)[:, index // quarter, index % quarter]
+        points = (frame.mean + frame.basis @ origin + root @ mean)[:, None] + (root * scale) @ normal
+        return Measure(points.T, kept.astype(dtype))
 
     return keep
 
@@ -145,6 +140,6 @@ def _gamma(normal: Float[Array, "3 m"], shape: Float[Array, ""]) -> Float[Array,
     return d * v[jnp.argmax((v > 0) & (_exponential(spare) > -bound))]
 
 
-def _exponential(normal: Float[Array, "2 m"]) -> Float[Array, " m"]:
+def _exponential(normal: Float[Array, "2 *m"]) -> Float[Array, "*m"]:
     """Turn pairs of normals into exponential variates."""
     return jnp.sum(normal**2, axis=0) / 2
