@@ -138,6 +138,21 @@ def test_words_on_regimes_of_images_hold():
         assert table["mean"]["recall", generator, "kernel_balanced"] > random.iloc[0]
 
 
+def test_gains_are_predicted_as_told():
+    table = pd.read_csv(TABLES / "go_no_go.csv")
+    assert (table.generator.nunique(), table.verifier.nunique()) == (5, 8)
+    wrong = table[table.predicted * table.happened < 0]
+    assert (abs(wrong.happened) < wrong.happened_half).all()
+    stated = " ".join(readme.go_no_go(lambda name: pd.read_csv(TABLES / f"{name}.csv")).split())
+    found = [float(x) for x in re.findall(r"-?[\d.]*\d", stated)]
+    halves = table[["predicted_half", "happened_half"]].to_numpy()
+    told = (abs(table[["predicted", "happened"]].to_numpy()) > halves).all(axis=1)
+    off, rank = np.median(abs(table.predicted - table.happened)), scipy.stats.spearmanr(table.predicted, table.happened)
+    right = (table.predicted * table.happened > 0).to_numpy()
+    expected = [right.sum(), len(table), (told & right).sum(), told.sum(), off, *table.happened.agg(["min", "max"])]
+    np.testing.assert_allclose(found, [*expected, rank.statistic], atol=0.0051)
+
+
 def test_words_on_the_dials_hold():
     table = pd.read_csv(TABLES / "silo_geometry.csv")
     gain = table.set_index(["verifier", "budget"])[["mean", "error"]].sort_index()

@@ -83,6 +83,22 @@ def siloed_regimes(read: Callable[[str], pd.DataFrame]) -> str:
     return "\n\n".join(blocks)
 
 
+def go_no_go(read: Callable[[str], pd.DataFrame]) -> str:
+    """Count the signs that were predicted, and tell how near the sizes are."""
+    table = read("go_no_go")
+    right = np.sign(table.predicted) == np.sign(table.happened)
+    told = (table.predicted.abs() > table.predicted_half) & (table.happened.abs() > table.happened_half)
+    off = (table.predicted - table.happened).abs().median()
+    rank = table.predicted.corr(table.happened, method="spearman")
+    least, most = number(table.happened.min()), number(table.happened.max())
+    text = (
+        f"The sign is right in {right.sum()} of {len(table)} cases, and in {right[told].sum()} of the {told.sum()} in "
+        f"which both intervals leave out zero. Logarithms of distances over random selection's are off by {number(off)} in "
+        f"the median, where they run from {least} to {most}, with the rank correlation {number(rank)}."
+    )
+    return textwrap.fill(text, WIDTH)
+
+
 def silo_geometry(read: Callable[[str], pd.DataFrame]) -> str:
     """Write factors on the distance of random selection: by budget over classes of silos, and along other dials."""
     table = read("silo_geometry").assign(factor=lambda t: 2 ** -t["mean"])
@@ -176,6 +192,7 @@ BLOCKS = {
         regimes,
         siloed_images,
         siloed_regimes,
+        go_no_go,
         balanced_selection,
         silo_geometry,
         generalization_cost,
