@@ -93,8 +93,8 @@ def go_no_go(read: Callable[[str], pd.DataFrame]) -> str:
     least, most = number(table.happened.min()), number(table.happened.max())
     text = (
         f"The sign is right in {right.sum()} of {len(table)} cases, and in {right[told].sum()} of the {told.sum()} in "
-        f"which both intervals leave out zero. Logarithms of distances over those of random selection "
-        f"are off by {number(off)} in the median, run from {least} to {most}, and have the rank correlation {number(rank)}."
+        f"which both intervals leave out zero. Logarithms of distances over those of random selection are off by "
+        f"{number(off)} in the median, run from {least} to {most}, and have the rank correlation {number(rank)}."
     )
     return textwrap.fill(text, WIDTH)
 
