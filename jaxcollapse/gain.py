@@ -12,7 +12,7 @@ from jaxtyping import Array, Key
 from jaxcollapse.analysis import Interval, seed_interval
 from jaxcollapse.arguments import MakeWorkflow, generator_of, measure_of
 from jaxcollapse.base import Generator, Measure, Moments, Select
-from jaxcollapse.checks import check_count
+from jaxcollapse.checks import check_count, check_range
 from jaxcollapse.generators import blend, contaminate, expand, kernel_density
 from jaxcollapse.measures import as_moments, pooled, union
 from jaxcollapse.silos import as_silos
@@ -50,7 +50,7 @@ def measure_expansion(
         generator: such as `gaussian_mixture(10)`, or a name of `GENERATORS`.
         data: real, an array [n, d] or a measure.
         num_samples: drawn each time; rates depend on it, since fits do.
-        seeds: how many times, or their labels.
+        seeds: how many times, at least twice, or their labels.
         key: of everything random.
 
     Raises:
@@ -60,7 +60,8 @@ def measure_expansion(
         >>> measure_expansion(gaussian_mixture(10), points, num_samples=500).log_trace.mean
     """
     generator, num_samples = generator_of(generator), check_count("num_samples", num_samples, low=2)
-    data, keys = measure_of("data", data), seeds_axis(seeds, key).values
+    data, (labels, keys) = measure_of("data", data), seeds_axis(seeds, key)
+    check_range("seeds", len(labels), low=2)
 
     @jax.jit
     def measured(keys, data):
@@ -113,8 +114,8 @@ def predict_gain(
 
     .. math:: \log \frac{\mathrm{FD}_T(\text{verifier})}{\mathrm{FD}_T(\text{random})},
 
-    with FD the Fréchet distance of the training set from the silos' mixture; negative where the verifier pays. The
-    recursion runs with a surrogate in place of the generator, which resamples the training set and does to it what was
+    with FD the Fréchet distance of candidates from the silos' mixture; negative where the verifier pays. The recursion
+    runs with a surrogate in place of the generator, which resamples the training set and does to it what was
     measured: it adds noise where the generator expands (`expand`), blends where it contracts (`blend`), and puts in
     the junk that was found (`contaminate`). Nothing is trained.
 
@@ -134,7 +135,7 @@ def predict_gain(
         The logarithm of the ratio, over seed and generation; `seed_interval` makes an interval of it.
 
     Raises:
-        ValueError: if an argument is not allowed.
+        ValueError: if an argument is not allowed, or no stand-in does what was measured.
     """
     pool, silos = measure_of("pool", pool), as_silos(silos)
     generator = surrogate(expansion, max(len(pool.weights), (num_generations + 1) * num_kept))
@@ -152,11 +153,21 @@ def surrogate(expansion: Expansion, max_points: int) -> Generator:
     Args:
         expansion: as measured; a rate whose interval holds zero counts as zero.
         max_points: bound on the points of a training set.
+
+    Raises:
+        ValueError: if a rate is not finite, or the generator takes more than half of the trace in a generation.
     """
+    for name in ("log_trace", "junk_share"):
+        if not np.isfinite(getattr(expansion, name)).all():
+            raise ValueError(f"expansion: {name} = {getattr(expansion, name).mean} must be finite, with its interval")
     generator, (rate, low, high) = kernel_density(max_points, 0.0), np.expm1(expansion.log_trace)
     if low > 0:
         generator = expand(generator, float(rate) ** 0.5)
     elif high < 0:
-        generator = blend(generator, min(-2 * float(rate), 1.0))
+        if rate < -0.5:
+            raise ValueError(
+                f"expansion: a trace times {1 + rate:.2g} in a generation must be at least half, as of blends"
+            )
+        generator = blend(generator, -2 * float(rate))
     share = expansion.junk_share
     return contaminate(generator, float(share.mean), expansion.junk) if share.low > 0 else generator

@@ -100,6 +100,13 @@ def test_kept_with_these_probabilities():
     assert (abs(means.mean(axis=0) - goal) < 4 * means.std(axis=0) / np.sqrt(len(keys)) + 1e-6).all()
 
 
+def test_goals_that_are_none_are_refused():
+    _, goal, _, _, x, features = problem(5)
+    for goals in ((), feature_goal(features, goal)):
+        with pytest.raises(ValueError, match="goals: must be a sequence of one goal or more"):
+            balanced(goals)(jax.random.key(0), uniform_measure(x), sizes(NUM_KEPT, 0.25))
+
+
 def test_candidates_whose_score_is_no_number_do_not_disturb_the_balance():
     _, goal, near, _, x, features = problem(5)
     known = np.arange(200) % 7 > 0

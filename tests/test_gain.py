@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import jaxcollapse as jc
-from jaxcollapse.analysis import seed_interval
-from jaxcollapse.gain import measure_expansion, predict_gain
+from jaxcollapse.analysis import Interval, seed_interval
+from jaxcollapse.gain import measure_expansion, predict_gain, surrogate
 from jaxcollapse.generators import blend, contaminate, expand, gaussian, gaussian_mixture
 
 RNG = np.random.default_rng(0)
@@ -46,6 +46,15 @@ def test_junk_is_told_apart():
     assert abs(found.junk_share.mean - 0.2) < 6 * error
     np.testing.assert_allclose(found.junk.mean, JUNK.mean, atol=1.5)
     assert measured("clean").junk_share.mean < 0.02
+
+
+def test_what_no_stand_in_does_is_refused():
+    with pytest.raises(ValueError, match="seeds = 1: must be at least 2"):
+        measure_expansion(gaussian(), POINTS, num_samples=10, seeds=1)
+    found = measured("clean")
+    for rate, message in ((np.nan, "log_trace = nan must be finite"), (-2.0, "must be at least half")):
+        with pytest.raises(ValueError, match=message):
+            surrogate(found._replace(log_trace=Interval(*(np.float64(rate + x) for x in (0, -0.1, 0.1)))), 10)
 
 
 @pytest.mark.parametrize("name", ["clean", "contaminated"])

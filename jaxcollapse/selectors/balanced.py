@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Counted, Measure, Score, Sizes
+from jaxcollapse.checks import check_range
 from jaxcollapse.exchanges import carry_out, kernel_densities
 from jaxcollapse.features import kernel_features
 from jaxcollapse.linalg import newton
@@ -84,6 +85,9 @@ class kernel_goal:
     width: Scalar
     slack: Scalar = 3e-4
     num_landmarks: int = static(default=200)
+
+    def __post_init__(self):
+        check_range("num_landmarks", self.num_landmarks, low=1)
 
     def __call__(self, key: Key[Array, ""], pool: Measure) -> Goal:
         size = sizes(min(self.num_landmarks, len(pool.weights)))
@@ -166,6 +170,8 @@ class balanced:
             check_score(self.score)
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
+        if not isinstance(self.goals, Sequence) or not self.goals:
+            raise ValueError("goals: must be a sequence of one goal or more, as feature_goal(features, mean) makes it")
         score_key, goal_key, draw_key = jax.random.split(key, 3)
         nothing = Counted(jnp.zeros_like(pool.weights), {})
         score, trouble = nothing if self.score is None else scored(self.score, score_key, pool)
