@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 def psd_cholesky(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
@@ -37,39 +37,53 @@ def newton(
     offset: Float[Array, " n"],
     start: Float[Array, " f"],
     objective: Callable[[Float[Array, " n"], Float[Array, " f"]], Float[Array, ""]],
-    derivatives: Callable[[Float[Array, " n"], Float[Array, " f"]], tuple[Float[Array, " f"], Float[Array, "f f"]]],
-    num_iterations: int = 20,
-) -> Float[Array, " f"]:
+    derivatives: Callable[
+        [Float[Array, " n"], Float[Array, " f"], Bool[Array, ""]], tuple[Float[Array, " f"], Float[Array, "f f"]]
+    ],
+    num_iterations: int = 60,
+) -> tuple[Float[Array, " f"], dict[str, Int[Array, ""]]]:
     r"""Minimise a convex :math:`J(u, \theta)` of a linear model, :math:`u = o + \phi \theta`, by Newton's method.
 
-    Each step is cut by halves, and at last to nothing, until the objective falls; one by which it falls no more than by
-    rounding is the last.
+    Each step is whole, or multiplied by the power of two, or by nothing, that brings the objective lower. Where a model
+    saturates, as the logistic does, its curvature vanishes and steps are far too long; then the next one is by a bound
+    on the curvature. A step by which the objective falls no more than by rounding is the last. If it was to gain more
+    than a thousandth, by :math:`\tfrac12 g' H^{-1} g`, in a quadratic what J lies above its minimum, the fit has not
+    converged.
 
     Args:
         phi: :math:`\phi`.
         offset: o.
         start: of :math:`\theta`.
         objective: J.
-        derivatives: the gradient and the Hessian of :math:`J(o + \phi \theta, \theta)` in :math:`\theta`.
+        derivatives: the gradient and the Hessian of :math:`J(o + \phi \theta, \theta)` in :math:`\theta`, or a bound on
+            the Hessian, where it is told so and there is one.
         num_iterations: steps at most.
+
+    Returns:
+        :math:`\theta`, and the count of fits, one or none, that have not converged.
     """
-    lengths = jnp.append(2.0 ** -jnp.arange(12.0), 0).astype(phi.dtype)
+    lengths = jnp.concatenate([jnp.ones(1), 2.0 ** jnp.arange(6.0, -24, -1), jnp.zeros(1)]).astype(phi.dtype)
+    rounding = 20 * jnp.finfo(phi.dtype).eps
 
     def iterate(state):
-        theta, _, count = state
+        theta, length, *_, count = state
         u = offset + phi @ theta
-        gradient, hessian = derivatives(u, theta)
+        gradient, hessian = derivatives(u, theta, length < 0.2)
         ridge = jnp.finfo(phi.dtype).eps * jnp.trace(hessian)  # or a model without curvature would have no step
         step = -jnp.linalg.solve(hessian + ridge * jnp.eye(len(theta), dtype=phi.dtype), gradient)
         trials = jax.vmap(objective)(u + lengths[:, None] * (phi @ step), theta + lengths[:, None] * step)
-        fall = (trials[-1] - jnp.min(trials)) / (1 + jnp.abs(trials[-1]))
-        return theta + lengths[jnp.argmin(trials)] * step, fall, count + 1
+        fall = jnp.nan_to_num((trials[-1] - trials) / (1 + jnp.abs(trials[-1])), nan=-jnp.inf)
+        chosen = lengths[jnp.argmax(fall >= fall.max() - rounding)]
+        last = (fall.max() <= rounding) & ((chosen == 1) | (length < 0.2))
+        return theta + chosen * step, chosen, last, -gradient @ step / 2, count + 1
 
     def unfinished(state):
-        _, fall, count = state
-        return (fall > jnp.finfo(phi.dtype).eps) & (count < num_iterations)
+        *_, last, _, count = state
+        return ~last & (count < num_iterations)
 
-    return jax.lax.while_loop(unfinished, iterate, (start, jnp.full((), jnp.inf, phi.dtype), 0))[0]
+    begin = (start, lengths[0], jnp.zeros((), bool), jnp.full((), jnp.inf, phi.dtype), 0)
+    theta, _, _, gain, _ = jax.lax.while_loop(unfinished, iterate, begin)
+    return theta, {"fits that have not converged": (~(gain <= 1e-3)).astype(jnp.int32)}
 
 
 class History(NamedTuple):

@@ -150,14 +150,14 @@ def save(path: Path, dataset: xr.Dataset) -> None:
     write_atomic(path, lambda file: file.write(content))
 
 
-def load(path: Path) -> xr.Dataset:
+def load(path: Path | str) -> xr.Dataset:
     """Read what `save` wrote.
 
     Raises:
         ValueError: if the file is no result, or a damaged one.
         OSError: if it cannot be read.
     """
-    content = io.BytesIO(path.read_bytes())
+    content = io.BytesIO(Path(path).read_bytes())
     try:
         with xr.open_dataset(content, engine="scipy") as stored:
             found = stored.load()

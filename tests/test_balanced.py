@@ -25,7 +25,7 @@ NUM_KEPT = 50
 @jax.jit
 def log_odds(phi, goal, offset, mass, slack):
     """Leave out the constant feature, which no goal names."""
-    return inclusion_logits(Goal(phi[:, 1:], goal[1:], jnp.full(len(goal) - 1, slack)), offset, mass, NUM_KEPT, 100)
+    return inclusion_logits(Goal(phi[:, 1:], goal[1:], jnp.full(len(goal) - 1, slack)), offset, mass, NUM_KEPT).value
 
 
 @jax.jit
@@ -65,6 +65,18 @@ def test_log_odds_minimise_the_objective_where_no_choice_reaches_the_goal():
 
     expected = optimize.minimize(objective, np.zeros(len(goal)), tol=1e-10).x
     assert_allclose(found, near + phi @ expected, atol=1e-4)
+
+
+def test_fits_that_have_not_converged_are_counted():
+    phi, _, near, *_ = problem()
+    far = Goal(phi, jnp.full(phi.shape[1], 10.0), jnp.full(phi.shape[1], 1e-3))
+    fit = jax.jit(inclusion_logits, static_argnums=4)
+    fits = [fit(far, near, jnp.ones(200), float(NUM_KEPT), most) for most in (2, 60)]
+    found = [(int(*trouble.values()), float(special.expit(logits).sum())) for logits, trouble in fits]
+    assert found[0][0] == 1
+    assert abs(found[0][1] - NUM_KEPT) > 0.1
+    assert found[1][0] == 0
+    assert_allclose(found[1][1], NUM_KEPT, atol=1e-4)
 
 
 def test_strong_preference_comes_near_the_linear_program():

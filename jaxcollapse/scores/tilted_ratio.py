@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from jaxcollapse.base import Measure
+from jaxcollapse.base import Counted, Measure
 from jaxcollapse.exchanges.logistic import linear_in
 from jaxcollapse.linalg import newton
 from jaxcollapse.measures import as_moments, share
@@ -30,8 +30,9 @@ class tilted_ratio:
     goal: Float[Array, " f"]
     regularisation: Float[Array | float, ""] = 1e-3
 
-    def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
-        return fit_tilt(self.features, self.goal, pool, self.regularisation)(pool.points)
+    def __call__(self, key: Key[Array, ""], pool: Measure) -> Counted:
+        ratio, trouble = fit_tilt(self.features, self.goal, pool, self.regularisation)
+        return Counted(ratio(pool.points), trouble)
 
 
 def fit_tilt(
@@ -39,7 +40,7 @@ def fit_tilt(
     goal: Float[Array, " f"],
     pool: Measure,
     regularisation: Float[Array | float, ""] = 1e-3,
-) -> linear_in:
+) -> Counted:
     r"""Tilt the pool until its features have a given mean: the log-linear density ratio of [tsuboi2009]_.
 
     .. math:: \min_\theta \; \log E_P e^{\theta'\phi} - \theta' E_Q \phi + \tfrac{\lambda}{2} \lVert \theta \rVert^2,
@@ -51,6 +52,9 @@ def fit_tilt(
         goal: :math:`E_Q \phi`.
         pool: P.
         regularisation: :math:`\lambda`, which keeps :math:`\theta` finite where no tilt of the pool reaches the goal.
+
+    Returns:
+        The log ratio, `linear_in` features, and whether the fit has not converged.
     """
     phi, log_p = features(pool.points), jnp.log(share(pool.weights))
     damping = regularisation * jnp.eye(len(goal), dtype=phi.dtype)
@@ -58,8 +62,9 @@ def fit_tilt(
     def objective(u, theta):
         return jax.nn.logsumexp(u) - theta @ goal + regularisation / 2 * theta @ theta
 
-    def derivatives(u, theta):
+    def derivatives(u, theta, _):
         tilted = as_moments(Measure(phi, jax.nn.softmax(u)))
         return tilted.mean - goal + regularisation * theta, tilted.covariance + damping
 
-    return linear_in(newton(phi, log_p, jnp.zeros_like(goal), objective, derivatives), features)
+    theta, trouble = newton(phi, log_p, jnp.zeros_like(goal), objective, derivatives)
+    return Counted(linear_in(theta, features), trouble)

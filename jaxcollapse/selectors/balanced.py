@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from jaxcollapse.base import Counted, Measure, Score, Sizes
+from jaxcollapse.base import Counted, Measure, Score, Sizes, together
 from jaxcollapse.checks import check_range
 from jaxcollapse.exchanges import carry_out, kernel_densities
 from jaxcollapse.features import kernel_features
@@ -99,14 +99,15 @@ class kernel_goal:
 
 
 def inclusion_logits(
-    goal: Goal, offset: Float[Array, " n"], mass: Float[Array, " n"], num_kept: Scalar, num_iterations: int = 20
-) -> Float[Array, " n"]:
+    goal: Goal, offset: Float[Array, " n"], mass: Float[Array, " n"], num_kept: Scalar, num_iterations: int = 60
+) -> Counted:
     r"""Find the log odds :math:`u = o + \theta_0 + \phi \theta` of the probabilities above, by Newton's method.
 
     .. math:: \min_\theta \; \tfrac1n \sum_i w_i \log(1 + e^{u_i}) - \theta_0 - \theta' g
               + \tfrac12 \sum_j \lambda_j \theta_j^2,
 
-    convex, and at its minimum :math:`\tfrac1n \sum_i w_i \sigma(u_i) \phi_i = g - \lambda \theta`.
+    convex, and at its minimum :math:`\tfrac1n \sum_i w_i \sigma(u_i) \phi_i = g - \lambda \theta`. The bound on its
+    curvature is that of [jaakkola2000]_.
 
     Args:
         goal: features of the candidates, their goal and slack.
@@ -114,6 +115,9 @@ def inclusion_logits(
         mass: w, zero for padding.
         num_kept: n, less than the mass.
         num_iterations: steps.
+
+    Returns:
+        u, and whether the fit has not converged.
     """
     phi = jnp.concatenate([jnp.ones_like(offset)[:, None], goal.features], axis=1)
     mean, slack = (
@@ -123,13 +127,16 @@ def inclusion_logits(
     def objective(u, theta):
         return mass @ jax.nn.softplus(u) / num_kept - theta @ mean + slack @ theta**2 / 2
 
-    def derivatives(u, theta):
+    def derivatives(u, theta, bounded):
         p = jax.nn.sigmoid(u)
         gradient = (mass * p) @ phi / num_kept - mean + slack * theta
-        return gradient, ((mass * p * (1 - p) / num_kept)[:, None] * phi).T @ phi + jnp.diag(slack)
+        half = jnp.maximum(jnp.abs(u) / 2, 1e-3)
+        curvature = jnp.where(bounded, jnp.tanh(half) / (4 * half), p * (1 - p))
+        return gradient, ((mass * curvature / num_kept)[:, None] * phi).T @ phi + jnp.diag(slack)
 
     start = jnp.zeros_like(mean).at[0].set(intercept(offset, mass, num_kept))
-    return offset + phi @ newton(phi, offset, start, objective, derivatives, num_iterations)
+    theta, trouble = newton(phi, offset, start, objective, derivatives, num_iterations)
+    return Counted(offset + phi @ theta, trouble)
 
 
 def intercept(offset: Float[Array, " n"], mass: Float[Array, " n"], num_kept: Scalar) -> Float[Array, ""]:
@@ -181,5 +188,5 @@ class balanced:
         asked = [goal(key, there) for goal, key in zip(self.goals, keys, strict=True)]
         goal = Goal(*(jnp.concatenate(parts, axis=-1) for parts in zip(*asked, strict=True)))
         offset = jnp.where(known, self.strength * score, 0)
-        logits = inclusion_logits(goal, offset, there.weights, below_all(sizes, there))
-        return pareto(draw_key, jnp.where(known, logits, jnp.nan), pool, sizes, trouble)
+        logits, unconverged = inclusion_logits(goal, offset, there.weights, below_all(sizes, there))
+        return pareto(draw_key, jnp.where(known, logits, jnp.nan), pool, sizes, together([trouble, unconverged]))
