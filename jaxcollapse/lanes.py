@@ -14,7 +14,9 @@ from jaxcollapse.tree import is_key, num_bytes, row
 
 Programs = Sequence[jax.stages.Lowered]
 LANES, WHOLE = PartitionSpec("lanes"), PartitionSpec()
-FILLED = 0.5  # share of the memory that a chunk may take: the rest is for records on the host, and for others
+# Share of the memory that a chunk may take: the rest is for records on the host, and for others. Chunks of half a GPU found
+# no room on it: its allocator cuts memory into regions, and an array must lie in one.
+FILLED = 0.25
 
 
 class Layout(NamedTuple):

@@ -147,7 +147,8 @@ def sweep(
 
     def begin(lane, fixed):
         _, point = lane
-        prepared = {} if prepare is None else prepare(**fixed, **point)
+        with jax.default_matmul_precision("highest"):
+            prepared = {} if prepare is None else prepare(**fixed, **point)
         run = make(point, prepared, fixed)
         return prepared, run.collapse.init(run.params, run.sizes)
 

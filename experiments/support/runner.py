@@ -217,7 +217,7 @@ def execute(name: str, experiment: Any, config: Settings, options: Options, disp
     with _held(options.out, place.parent.parent, place.parent, place), _warnings_shown(display):
         text = json.dumps(results.strict(dataclasses.asdict(config)))
         results.write_atomic(place.parent / CONFIGURATION, lambda file: file.write(text.encode()))
-        with flags_named(config), jax.enable_x64(config.float64):
+        with _numbers(config):
             experiment.run(config, ShardRunner(place, display, config.dtype, shard=shard, **sweeps))
         display.say(f"{name}: shard {options.shard} in {place}")
 
@@ -245,6 +245,13 @@ def merge_shards(name: str, experiment: Any, places: Places, display: Display) -
     _publish(name, experiment, config, places, display, runner)
 
 
+@contextlib.contextmanager
+def _numbers(config: Settings) -> Iterator[None]:
+    """Name flags in errors, and compute in the precision that is asked for: accelerators round factors otherwise."""
+    with flags_named(config), jax.enable_x64(config.float64), jax.default_matmul_precision("highest"):
+        yield
+
+
 def _publish(
     name: str, experiment: Any, config: Settings, places: Places, display: Display, make_runner: Callable[..., Runner]
 ) -> None:
@@ -262,7 +269,7 @@ def _publish(
         for leftover in results.leftovers(path):
             leftover.unlink(missing_ok=True)
         runner = make_runner(checkpoints, display, config.dtype)
-        with flags_named(config), jax.enable_x64(config.float64):
+        with _numbers(config):
             output = experiment.run(config, runner)
         attributes = {
             "experiment": experiment.run.__module__.rpartition(".")[2],

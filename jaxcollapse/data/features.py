@@ -53,10 +53,15 @@ def fit_pca(points: Float[np.ndarray, "n d"], num_components: int, dtype: DTypeL
     num_samples, dim = points.shape
     check_range("num_components", num_components, low=1, high=min(num_samples - 1, dim))
     mean = points.mean(axis=0)
-    _, singular, components = np.linalg.svd(points - mean, full_matrices=False)
+    centred = points - mean
+    if num_samples > dim:  # a covariance is far cheaper to decompose than many rows
+        variances, components = np.linalg.eigh(centred.T @ centred / num_samples)
+        variances, components = np.maximum(variances[::-1], 0), components.T[::-1]
+    else:
+        _, singular, components = np.linalg.svd(centred, full_matrices=False)
+        variances = singular**2 / num_samples
     largest = np.abs(components).argmax(axis=1, keepdims=True)
     components *= np.sign(np.take_along_axis(components, largest, axis=1))
-    variances = singular**2 / num_samples
     fitted = PCA(mean, components[:num_components], variances[:num_components], variances.sum())
     return PCA(*(jnp.asarray(leaf, dtype) for leaf in fitted))
 
