@@ -14,8 +14,8 @@ from jaxcollapse.tree import is_key, num_bytes, row
 
 Programs = Sequence[jax.stages.Lowered]
 LANES, WHOLE = PartitionSpec("lanes"), PartitionSpec()
-# Share of the memory that a chunk may take: the rest is for records on the host, and for others. Chunks of half a GPU found
-# no room on it: its allocator cuts memory into regions, and an array must lie in one.
+# Share of the memory that a chunk may take: the rest is for records on the host, and for others. Chunks of half a GPU
+# found no room on it: its allocator cuts memory into regions, and an array must lie in one.
 FILLED = 0.25
 
 
