@@ -90,11 +90,15 @@ def test_order_by_distance_is_the_one_told(name):
         assert tilt < 0 < pooled < min(first, second) <= max(first, second) < single
 
 
-def test_pooled_data_lose_more_than_half_of_the_recall():
+def test_words_on_rules_for_images_hold():
     table = pd.read_csv(TABLES / "siloed_images_table.csv").set_index(["score", "verifier"])
-    pooled, private = table.loc[("recall", "pooled")], table.loc[("frechet", "private_tilt")]
+    pooled = table.loc[("recall", "pooled")]
     assert pooled["mean"] < -pooled.difference_mean
-    assert private.difference_mean > private.difference_half
+    told = np.sign(table.difference_mean) * (abs(table.difference_mean) > table.difference_half)
+    assert told.xs("kernel_balanced", level="verifier")[[*readme.SCORES]].tolist() == [-1, 1, 0, 1]
+    assert table["mean"]["coverage"].idxmax() == "capped"
+    assert told["recall", "capped"] == -1
+    assert told["frechet", "private_tilt"] == told["frechet", "private_balanced"] == 1
 
 
 def test_balanced_selection_gains_what_is_told():

@@ -17,8 +17,8 @@ from jaxcollapse.paper_figures.support.style import label
 README, TABLES = Path("README.md"), Path("paper_figures/figures")
 SCORES = {"frechet": "Fréchet distance", "precision": "precision", "recall": "recall", "coverage": "coverage"}
 IMAGES = (
-    "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "pooled", "logistic_ratio", "tilt", "private_tilt",
-    "recoloured",
+    "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "pooled", "logistic_ratio", "recoloured", "tilt",
+    "balanced", "capped", "kernel_balanced", "landmark_balanced", "private_tilt", "private_balanced",
 )  # fmt: skip
 WIDTH = 120
 DISCLOSED = (0.05, 0.01, 0.002)
