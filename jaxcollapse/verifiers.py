@@ -51,6 +51,7 @@ class Settings:
         tau: place of Scheme I's references on the geodesic from the pool to a silo.
         num_support: support points S of the schemes' references.
         num_rounds: rounds of the schemes.
+        num_self: candidates that stand for the pool where potentials are debiased; none: they are not.
         max_rounds: rounds of federated Sinkhorn at most; it takes as many as it needs.
         num_gradients: gradients that the logistic fit asks of each silo in a generation.
         privacy: loss of privacy (epsilon, delta) of a silo's one message, for `private_tilt`.
@@ -64,6 +65,7 @@ class Settings:
     tau: float = 0.5
     num_support: int = 100
     num_rounds: int = 8
+    num_self: int = 0
     max_rounds: int = 1000
     num_gradients: int = 100
     privacy: tuple[float, float] = (1.0, 1e-5)
@@ -120,7 +122,7 @@ class Problem(NamedTuple):
 
     def gradient(self, reference: Measure | Counted) -> scores.calibrated_gradient:
         """Score towards a reference."""
-        return scores.calibrated_gradient(reference, self.epsilon)
+        return scores.calibrated_gradient(reference, self.epsilon, num_self=self.settings.num_self)
 
     @property
     def fitted_ratio(self) -> scores.logistic_ratio:
@@ -194,7 +196,11 @@ def per_silo(p: Problem) -> Select:
 
 def scheme_i(p: Problem) -> Select:
     """Serve references on the geodesics from the pool to every silo [qiao2026]_."""
-    return selectors.submodular(jax.vmap(lambda silo: scores.exchanged_gradient(p.geodesic, expand(silo)))(p.silos))
+
+    def near(silo: Measure) -> scores.exchanged_gradient:
+        return scores.exchanged_gradient(p.geodesic, expand(silo), p.settings.num_self)
+
+    return selectors.submodular(jax.vmap(near)(p.silos))
 
 
 def scheme_ii(p: Problem) -> Select:
@@ -424,6 +430,7 @@ def check_settings(settings: Any) -> None:
     check_range("tau", settings.tau, low=1e-3, high=1 - 1e-3)
     for name in ("num_support", "num_rounds", "max_rounds", "num_gradients"):
         check_range(name, getattr(settings, name), low=1)
+    check_range("num_self", settings.num_self, low=0)
     loss, delta = settings.privacy
     check_range("privacy, epsilon", loss, low=1e-6)
     check_range("privacy, delta", delta, low=1e-15, high=0.5)

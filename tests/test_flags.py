@@ -74,7 +74,9 @@ def test_errors_that_begin_with_a_field_begin_with_its_flag():
 
 def test_functions_of_the_user_fail_in_words():
     for name in ("nowhere:f", "math:nothing", "math", "", "..:f", ":"):
-        with pytest.raises(ValueError, match=rf"^features = '{re.escape(name)}': must be pca, or MODULE:FUNCTION \("):
+        with pytest.raises(
+            ValueError, match=rf"^features = '{re.escape(name)}': must be pca, classifier, or MODULE:FUNCTION \("
+        ):
             user_function(name)
     with pytest.raises(ValueError, match=r"^features = 'math:sqrt': TypeError: "):
         user_function("math:sqrt")("images")

@@ -59,6 +59,12 @@ def test_calibrated_gradients_average_to_zero_and_scale_with_tau():
     assert_allclose(half, 2 * whole, rtol=1e-12)
 
 
+def test_no_candidate_of_the_reference_itself_is_preferred_once_potentials_are_debiased():
+    pool, _ = problem()
+    biased, debiased = (run(calibrated_gradient(pool, 0.5, num_self=num_self), pool) for num_self in (0, 100))
+    assert abs(debiased).max() < 0.01 * abs(biased).max()
+
+
 def test_potentials_that_an_exchange_brings_are_used():
     pool, reference = problem()
     potentials = jax.jit(sinkhorn)(pool, reference, 0.5)

@@ -71,6 +71,15 @@ def test_seeds_have_images_of_their_own(digits):
     assert abs(len(kept[0] & kept[1]) - 89) < 28
 
 
+def test_features_may_be_the_labellers():
+    images, _, _ = problem(dataclasses.replace(SMOKE, features="classifier", num_seeds=1), Runner())
+    network = jax.tree.map(lambda leaf: np.asarray(leaf[0], float), images.classifier)
+    hidden = (np.asarray(images.train.points[0]) - network.mean) / network.scale
+    for weights in (network.first, network.second):
+        hidden = np.maximum(0, hidden @ weights[:-1] + weights[-1])
+    assert_allclose(images.train_features[0], hidden, atol=1e-3)
+
+
 @pytest.mark.parametrize("published", [True, False])
 def test_images_are_chosen_from_the_parts_as_published(published):
     def blank(count):
@@ -291,7 +300,7 @@ def test_geometry_deals_each_number_of_classes(digits):
         ("--dataset cifar", "invalid choice 'cifar' for argument '--dataset'"),
         ("--dataset mnist --data nowhere", "nowhere"),
         ("--splits iid --num-silos 300", "--num-silos = 300: the smallest silo has 1 images, and needs 2"),
-        ("--features no_such_module:f", "features = 'no_such_module:f': must be pca, or MODULE:FUNCTION"),
+        ("--features no_such_module:f", "features = 'no_such_module:f': must be pca, classifier, or MODULE:FUNCTION"),
         ("--workflow fresh_mix", "invalid choice 'fresh_mix' for argument '--workflow'"),
         ("--num-verifying-silos 11", "--num-verifying-silos = 11: must be at most 10"),
         ("--num-train 5000", "--num-train = 5000: must be in"),

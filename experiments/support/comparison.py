@@ -36,6 +36,8 @@ class Comparison(Settings):
     """Support points S of the schemes' references."""
     num_rounds: Count = VerifierSettings.num_rounds
     """Rounds of the schemes."""
+    num_self: Annotated[int, Range(0, 10**6)] = VerifierSettings.num_self
+    """Candidates that stand for the pool where potentials are debiased; none: they are not."""
     num_gradients: Count = VerifierSettings.num_gradients
     """Gradients that the logistic fit asks of each silo in a generation."""
     privacy: tuple[Annotated[float, Range(1e-6, 1e3)], Annotated[float, Range(1e-15, 0.5)]] = VerifierSettings.privacy

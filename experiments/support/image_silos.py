@@ -14,7 +14,7 @@ import xarray as xr
 
 from jaxcollapse.base import Generator, Measure, Moments, Record, Run, Sizes
 from jaxcollapse.checks import check_range
-from jaxcollapse.classifier import Classifier, accuracy, fit_classifier
+from jaxcollapse.classifier import Classifier, accuracy, fit_classifier, penultimate
 from jaxcollapse.data import DATASETS
 from jaxcollapse.data.features import PCA, HostFunction, cached_features, fit_pca, on_host, project, reconstruct
 from jaxcollapse.data.images import LabelledImages
@@ -42,6 +42,7 @@ SPLITS: dict[str, Split] = {
     "Dirichlet(0.1)": partial(dirichlet_split, alpha=0.1),
     "iid": lambda seed, labels, num_silos: iid_split(seed, len(labels), num_silos),
 }
+OWN_FEATURES = ("pca", "classifier")
 UNDIVIDED = ("digits", "folders", "npz")  # no division into training and test images is published
 LEAST_ACCURACY = 0.9
 _FIRST, _LABELLER = 2**32 - 1, 2**32 - 2  # beyond the generations that a key is folded with
@@ -66,7 +67,8 @@ class ImageComparison(Comparison):
     num_test: Annotated[int, Range(10, 10**6)] = 2000
     """Real images that nothing is fitted to, at most: what generated images are compared with."""
     features: str = "pca"
-    """What verifiers see: pca, or MODULE:FUNCTION, from arrays of images [n, h w c] in [-1, 1] to features [n, f]."""
+    """What verifiers see: pca, classifier (the labeller's last hidden layer), or MODULE:FUNCTION, from arrays of images
+    [n, h w c] in [-1, 1] to features [n, f]."""
     feature_cache: str = ".cache/features"
     """Directory for features of real images that such a function computed."""
     num_components: Annotated[int, Range(2, 4096)] = 32
@@ -220,7 +222,7 @@ def user_function(name: str) -> Callable[[np.ndarray], np.ndarray]:
     try:
         found = getattr(importlib.import_module(module), function)
     except Exception as error:  # a module may raise anything
-        raise ValueError(f"features = {name!r}: must be pca, or MODULE:FUNCTION ({error})") from error
+        raise ValueError(f"features = {name!r}: must be pca, classifier, or MODULE:FUNCTION ({error})") from error
 
     def compute(images: np.ndarray) -> np.ndarray:
         try:
@@ -266,7 +268,7 @@ def problem(config: ImageComparison, runner: Runner) -> tuple[Images, np.ndarray
     Raises:
         ValueError: if num_train is out of range, or the features are not of one number.
     """
-    function = None if config.features == "pca" else user_function(config.features)
+    function = None if config.features in OWN_FEATURES else user_function(config.features)
     train, test = DATASETS[config.dataset](config.data, config.seed, config.verify)
     check_range("num_train", config.num_train, low=config.num_components + 1, high=len(train.labels))
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1
@@ -277,12 +279,6 @@ def problem(config: ImageComparison, runner: Runner) -> tuple[Images, np.ndarray
     pixels = {"train": train.points[kept], "test": test.points[held_out]}
     labels, test_labels = (jax.nn.one_hot(found, num_classes) for found in (train.labels[kept], test.labels[held_out]))
     pca = stack([fit_pca(points, config.num_components) for points in pixels["train"]])
-    if function is None:
-        embed: Embed = jax.tree_util.Partial(project, pca)
-        features = {part: jax.vmap(project)(pca, points) for part, points in pixels.items()}
-    else:
-        features = user_features(config, function, pixels)
-        embed = jax.tree_util.Partial(on_host(function, features["train"].shape[-1]))
     real, tested = map(uniform_measure, pixels.values())
 
     def fit(key, real, labels, tested, test_labels):
@@ -294,6 +290,14 @@ def problem(config: ImageComparison, runner: Runner) -> tuple[Images, np.ndarray
 
     keys, name = seeds(config.num_seeds, config.seed).values, f"labeller of {config.num_train}"
     classifier, accuracies = runner.once(name, seed_by_seed(fit), keys, real, labels, tested, test_labels)
+    if function is None:
+        embed: Embed = jax.tree_util.Partial(
+            *{"pca": (project, pca), "classifier": (penultimate, classifier)}[config.features]
+        )
+        features = {part: jax.vmap(embed.func)(*embed.args, points) for part, points in pixels.items()}
+    else:
+        features = user_features(config, function, pixels)
+        embed = jax.tree_util.Partial(on_host(function, features["train"].shape[-1]))
     images = Images(pca, classifier, real, tested, test_labels, *features.values(), embed, train.shape)
     return images, train.labels[kept], np.asarray(accuracies)
 

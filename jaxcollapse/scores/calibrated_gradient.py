@@ -5,11 +5,11 @@ from typing import Any
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Counted, Measure, counted, together
-from jaxcollapse.checks import check_numbers
+from jaxcollapse.checks import check_numbers, check_range
 from jaxcollapse.exchanges import carry_out_counted
 from jaxcollapse.measures import as_measure
-from jaxcollapse.transport.sinkhorn import Potentials, Scalar, sinkhorn, unconverged
-from jaxcollapse.tree import closure
+from jaxcollapse.transport.sinkhorn import Potentials, Scalar, debiased, sinkhorn, unconverged
+from jaxcollapse.tree import closure, static
 
 
 @closure
@@ -20,6 +20,7 @@ class calibrated_gradient:
 
     with f the entropic potential of the pool: minus the derivative of the cost as mass moves to candidate i from all
     others. High brings the pool nearer to the reference. The marginal error is told, and counted above `TOLERANCE`.
+    Debiased, f is the potential less that of the pool with itself, and the cost the Sinkhorn divergence [feydy2019]_.
 
     Attributes:
         reference: a measure or points, or `Potentials` of the pool that an exchange found; `Counted` where it was found
@@ -27,21 +28,30 @@ class calibrated_gradient:
         epsilon: in squared units of the data, the same for all references that are compared, shape [].
         tau: where on the geodesic from the pool the reference lies, in (0, 1], shape []; potentials towards it are
             :math:`\tau` times those towards the far end.
+        num_self: candidates that stand for the pool in its problem with itself, all of them at most; with none,
+            and with potentials that an exchange found, nothing is debiased.
     """
 
     reference: Measure | Potentials | Counted | Float[Array, "m d"]
     epsilon: Scalar
     tau: Scalar = 1.0
+    num_self: int = static(default=0)
 
     def __post_init__(self):
         check_numbers(1e-6, 1, tau=self.tau)
+        check_range("num_self", self.num_self, low=0)
 
     def __call__(self, key: Key[Array, ""], pool: Measure) -> Counted:
         r, of_reference = counted(self.reference)
-        f, _, error = r if isinstance(r, Potentials) else sinkhorn(pool, as_measure(r), self.epsilon)
+        if self.num_self and not isinstance(r, Potentials):
+            num_self = min(self.num_self, len(pool.weights))
+            f, trouble = debiased(key, pool, as_measure(r), self.epsilon, num_self=num_self)
+        else:
+            f, _, error = r if isinstance(r, Potentials) else sinkhorn(pool, as_measure(r), self.epsilon)
+            trouble = unconverged(error)
         others = pool.weights @ f - pool.weights * f
         score = -(f - others / (pool.weights.sum() - pool.weights)) / self.tau
-        return Counted(score, together([of_reference, unconverged(error)]))
+        return Counted(score, together([of_reference, trouble]))
 
 
 @closure
@@ -51,11 +61,13 @@ class exchanged_gradient:
     Attributes:
         exchange: whose result is a measure or potentials, with the epsilon and tau of both.
         silos: stacked, [K, m, d].
+        num_self: as there.
     """
 
     exchange: Any
     silos: Measure
+    num_self: int = static(default=0)
 
     def __call__(self, key: Key[Array, ""], pool: Measure) -> Counted:
         found = carry_out_counted(self.exchange, key, pool, self.silos)
-        return calibrated_gradient(found, self.exchange.epsilon, self.exchange.tau)(key, pool)
+        return calibrated_gradient(found, self.exchange.epsilon, self.exchange.tau, self.num_self)(key, pool)
