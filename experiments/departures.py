@@ -64,19 +64,7 @@ class Config(ImageComparison):
     """Ways to select, each compared with random selection."""
     settings: tuple[Literal[SETTINGS], ...] = SETTINGS
     """What is as published: nothing, one thing, or all; features are the labeller's, as a network's are there."""
-    num_kept: Count = 300
-    """Samples n kept in each generation."""
-    num_generations: Count = 5
-    """Generations after the fit to real data."""
-    num_components: Count = 16
-    """Principal components."""
-    num_gaussians: Count = 5
-    """Components of the mixture model."""
-    num_support: Count = 50
-    """Support points S of the schemes' references."""
-    num_rounds: Count = 5
-    """Rounds of the schemes."""
-    num_scored: Count = 797
+    num_scored: Count = 1000
     """Samples of each model that are scored."""
 
 
@@ -87,10 +75,14 @@ PRESETS = {
         "num_scored": 60, "num_seeds": 2,
     },
     "quick": {
-        "generators": ("gaussian_mixture", "kernel_density"), "settings": ("usual", "all"), "num_kept": 200,
-        "num_generations": 4, "num_scored": 400, "num_seeds": 2,
+        "generators": ("gaussian_mixture", "kernel_density"), "verifiers": ("scheme_ii",), "settings": ("usual", "all"),
+        "num_kept": 200, "num_generations": 4, "num_components": 16, "num_gaussians": 5, "num_support": 50,
+        "num_rounds": 5, "num_scored": 400, "num_seeds": 2,
     },
-    "paper": {"num_seeds": 8},
+    "paper": {
+        "num_kept": 300, "num_generations": 5, "num_components": 16, "num_gaussians": 5, "num_support": 50,
+        "num_rounds": 5, "num_scored": 797, "num_seeds": 8,
+    },
 }  # fmt: skip
 
 
