@@ -42,8 +42,8 @@ def stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(join, *trees)
 
 
-def row(tree: Any, index: int | Array | np.ndarray) -> Any:
-    """Take one of a stack, or several."""
+def row(tree: Any, index: int | Array | np.ndarray | tuple[()]) -> Any:
+    """Take one of a stack, or several; by an empty index, all."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 

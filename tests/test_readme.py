@@ -165,7 +165,7 @@ def test_gains_are_predicted_as_told():
 
 
 def test_words_on_the_dials_hold():
-    table = pd.read_csv(TABLES / "silo_geometry.csv")
+    table = pd.read_csv(TABLES / "silo_geometry.csv").dropna(subset="budget")  # without defects
     gain = table.set_index(["verifier", "budget"])[["mean", "error"]].sort_index()
     for verifier in ("single_silo", "scheme_i", "scheme_ii"):
         means = gain.loc[verifier, "mean"].groupby("budget").mean()

@@ -294,6 +294,26 @@ def test_geometry_deals_each_number_of_classes(digits):
         assert len({owners[seed][tuple(row)] for row in present}) <= (1, 10)[c]
 
 
+def test_severities_of_one_program_are_those_alone_and_traces_grow_by_their_law(digits):
+    """Kernel densities that are refitted to random samples of them: each generation the covariance is 1 + b^2 times."""
+    images, labels, _ = digits
+    smoke, severities = silo_geometry.Config(**silo_geometry.PRESETS["smoke"]), (0.3, 0.9)
+    config = dataclasses.replace(
+        smoke, verifiers=(), workflow="replace", of_bandwidth=severities, num_kept=200, num_scored=200
+    )
+    silos = silo_geometry.deal_all(config, images, labels, config.classes)
+    together = silo_geometry.turn(config, Runner(), images, silos, "bandwidth").isel(verifier=0)
+    alone = dataclasses.replace(config, generator="kernel_density", bandwidth=severities[1])
+    found = silo_geometry.compare(alone, Runner(), images, silos, (1,), (0.5,), "alone").isel(verifier=0, generation=-1)
+    assert_allclose(together.frechet.isel(severity=1), found.frechet.squeeze(), rtol=1e-4)
+    assert (together.frechet.isel(severity=1) > 1.5 * together.frechet.isel(severity=0)).all()
+    spectrum = np.linalg.eigvalsh(np.cov(images.train_features[0].T))
+    # The variance of the log trace of m points is 2 tr(S^2) / (m tr(S)^2): two generations, and scores at either end.
+    error = np.sqrt(2 * (spectrum**2).sum() / spectrum.sum() ** 2 / 200 * (2 + 2)) / 2 / np.sqrt(2)
+    assert_allclose(together.growth.mean("seed"), np.log1p(np.square(severities)), atol=4 * error)
+    assert 4 * error < np.log1p(0.9**2) / 3
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

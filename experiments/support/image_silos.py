@@ -19,7 +19,7 @@ from jaxcollapse.data import DATASETS
 from jaxcollapse.data.features import PCA, HostFunction, cached_features, fit_pca, on_host, project, reconstruct
 from jaxcollapse.data.images import LabelledImages
 from jaxcollapse.experiments.support.comparison import Comparison, settings
-from jaxcollapse.experiments.support.ranges import Count, NumSeeds, Range
+from jaxcollapse.experiments.support.ranges import Count, Fraction, NumSeeds, Range, Spread
 from jaxcollapse.experiments.support.runner import Runner
 from jaxcollapse.generators import blend, contaminate, expand, kernel_density
 from jaxcollapse.generators.diffusion import diffusion, residual, unet
@@ -79,13 +79,13 @@ class ImageComparison(Comparison):
     """Iterations of expectation maximisation in each of its fits."""
     num_steps: Count = 1000
     """Training steps of a diffusion model in each fit."""
-    bandwidth: Annotated[float, Range(0.0, 100.0)] = 0.6
+    bandwidth: Spread = 0.6
     """Bandwidth of a kernel density, in units of the data's spread."""
-    noise: Annotated[float, Range(0.0, 100.0)] = 0.3
+    noise: Spread = 0.3
     """Noise of a generator with noise, in units of its samples' spread."""
-    junk_share: Annotated[float, Range(0.0, 1.0)] = 0.2
+    junk_share: Fraction = 0.2
     """Share of junk among candidates of a generator with junk: Gaussian, three times as wide as the real images."""
-    blend_share: Annotated[float, Range(0.0, 1.0)] = 0.5
+    blend_share: Fraction = 0.5
     """Share of means of two samples among candidates of a generator with blends."""
     num_gradients: Count = 300
     """Gradients that the logistic fit asks of each silo in a generation."""
@@ -99,11 +99,10 @@ class ImageComparison(Comparison):
 
 @closure
 class Images:
-    """What all verifiers of a seed share: real images, the features of them, and a classifier that was trained on them.
+    """What all verifiers of a seed share: real images, the features of them, and a classifier if labels are asked for.
 
     Attributes:
         pca: of the training images.
-        classifier: of the training images.
         train: training images, uniform, [n, p] pixels.
         test: images held out, uniform.
         test_labels: their classes, one and zeros, [n, c].
@@ -111,10 +110,10 @@ class Images:
         test_features: and of those held out.
         embed: from images to features, a pytree.
         shape: height, width and channels of an image.
+        classifier: of the training images, where `problem` fitted one.
     """
 
     pca: PCA
-    classifier: Classifier
     train: Measure
     test: Measure
     test_labels: jax.Array
@@ -122,6 +121,7 @@ class Images:
     test_features: jax.Array
     embed: Embed
     shape: tuple[int, int, int] = static()
+    classifier: Classifier | None = None
 
 
 class Space(NamedTuple):
@@ -259,11 +259,11 @@ def divide(config: ImageComparison, train: LabelledImages, test: LabelledImages)
     return np.stack(kept), np.stack(held_out)
 
 
-def problem(config: ImageComparison, runner: Runner) -> tuple[Images, np.ndarray, np.ndarray]:
-    """Choose each seed's training and held-out images, and fit its features and labeller to the former.
+def real_images(config: ImageComparison) -> tuple[Images, np.ndarray]:
+    """Choose each seed's training and held-out images, and fit its features to the former.
 
     Returns:
-        Images, stacked [seed]; classes of those in training, [seed, n]; accuracies of the labellers, [seed].
+        Images, stacked [seed]; classes of those in training, [seed, n].
 
     Raises:
         ValueError: if num_train is out of range, or the features are not of one number.
@@ -277,29 +277,50 @@ def problem(config: ImageComparison, runner: Runner) -> tuple[Images, np.ndarray
         train = test = LabelledImages(points, labels, train.shape)
     kept, held_out = divide(config, train, test)
     pixels = {"train": train.points[kept], "test": test.points[held_out]}
-    labels, test_labels = (jax.nn.one_hot(found, num_classes) for found in (train.labels[kept], test.labels[held_out]))
+    test_labels = jax.nn.one_hot(test.labels[held_out], num_classes)
     pca = stack([fit_pca(points, config.num_components) for points in pixels["train"]])
-    real, tested = map(uniform_measure, pixels.values())
+    if function is None:
+        embed: Embed = jax.tree_util.Partial(project, pca)
+        features = {part: jax.vmap(project)(pca, points) for part, points in pixels.items()}
+    else:
+        features = user_features(config, function, pixels)
+        embed = jax.tree_util.Partial(on_host(function, features["train"].shape[-1]))
+    measures = map(uniform_measure, pixels.values())
+    return Images(pca, *measures, test_labels, *features.values(), embed, train.shape), train.labels[kept]
+
+
+def problem(config: ImageComparison, runner: Runner) -> tuple[Images, np.ndarray, np.ndarray]:
+    """Choose each seed's images, and fit its labeller to those in training.
+
+    Returns:
+        What `real_images` does, with classifiers, and their accuracies, [seed].
+
+    Raises:
+        ValueError: as `real_images` does.
+    """
+    images, classes = real_images(config)
 
     def fit(key, real, labels, tested, test_labels):
-        shape = train.shape if config.labeller == "convolutional" else None
+        shape = images.shape if config.labeller == "convolutional" else None
         rate = 3e-3 if shape is None else 1e-3
         labeller_key = jax.random.fold_in(key, _LABELLER)
         classifier = fit_classifier(labeller_key, real, labels, config.labeller_steps, learning_rate=rate, shape=shape)
         return classifier, accuracy(classifier, tested, test_labels)
 
     keys, name = seeds(config.num_seeds, config.seed).values, f"labeller of {config.num_train}"
-    classifier, accuracies = runner.once(name, seed_by_seed(fit), keys, real, labels, tested, test_labels)
-    if function is None:
-        embed: Embed = jax.tree_util.Partial(
-            *{"pca": (project, pca), "classifier": (penultimate, classifier)}[config.features]
+    labels = jax.nn.one_hot(classes, images.test_labels.shape[-1])
+    known = images.train, labels, images.test, images.test_labels
+    classifier, accuracies = runner.once(name, seed_by_seed(fit), keys, *known)
+    images = dataclasses.replace(images, classifier=classifier)
+    if config.features == "classifier":
+        seen = jax.vmap(penultimate)
+        images = dataclasses.replace(
+            images,
+            train_features=seen(classifier, images.train.points),
+            test_features=seen(classifier, images.test.points),
+            embed=jax.tree_util.Partial(penultimate, classifier),
         )
-        features = {part: jax.vmap(embed.func)(*embed.args, points) for part, points in pixels.items()}
-    else:
-        features = user_features(config, function, pixels)
-        embed = jax.tree_util.Partial(on_host(function, features["train"].shape[-1]))
-    images = Images(pca, classifier, real, tested, test_labels, *features.values(), embed, train.shape)
-    return images, train.labels[kept], np.asarray(accuracies)
+    return images, classes, np.asarray(accuracies)
 
 
 def user_features(
@@ -331,7 +352,8 @@ class Start(NamedTuple):
     Attributes:
         key: of everything random after it.
         images: real ones and what was fitted to them.
-        model: of generation 0, fitted to all real training images.
+        model: of generation 0, fitted to all real training images; where a field of the configuration varies, at each
+            of its values, [V].
         silos: by each division, [D, K, m, d].
     """
 
@@ -362,16 +384,30 @@ def deal(config: ImageComparison, splits: Sequence[Split], images: Images, label
 
 
 def starts(
-    config: ImageComparison, runner: Runner, label: str, images: Images, make: MakeSpace, silos: Measure
+    config: ImageComparison,
+    runner: Runner,
+    label: str,
+    images: Images,
+    make: MakeSpace,
+    silos: Measure,
+    **varied: jax.Array,
 ) -> Axis:
-    """Make the axis of seeds, and fit each one's first model."""
+    """Make the axis of seeds, and fit each one's first model, at every value [V] of a field that varies, if any."""
     labels, keys = seeds(config.num_seeds, config.seed)
 
-    def fit(images, key):
-        space = make(config, images)
+    def fit(images, key, fields):
+        space = make(dataclasses.replace(config, **fields), images)
         return space.generator.init(jax.random.fold_in(key, _FIRST), uniform_measure(space.encode(images.train.points)))
 
-    return Axis(labels, Start(keys, images, runner.once(label, jax.vmap(fit), images, keys), silos))
+    each = jax.vmap(fit, (None, None, 0)) if varied else fit
+    models = runner.once(label, jax.vmap(each, (0, 0, None)), images, keys, varied)
+    return Axis(labels, Start(keys, images, models, silos))
+
+
+def variants(**varied: jax.Array) -> Axis:
+    """Make the axis of a field's values [V], of which `starts` knows: each one's place, and the field that it sets."""
+    (values,) = varied.values()
+    return Axis(values, (np.arange(len(values)), varied))
 
 
 def sizes_at(config: ImageComparison, name: str, budgets: Any) -> Sizes:
@@ -406,7 +442,7 @@ def simulate(
         record: makes what is recorded from the seed's images, the generator's space, the silos, and the index of the
             one that verifies.
         axes: `seed`, of `starts`, and where they vary `silo`, the one that verifies, `division`, which of a seed's
-            divisions, and `budget`, of `sizes_at`.
+            divisions, `budget`, of `sizes_at`, and `variant`, of `variants`.
         options: of the sweep.
     """
     at_budget = sizes_at(config, name, config.budget)
@@ -415,13 +451,14 @@ def simulate(
         setup_key, _ = jax.random.split(seed.key)
         return {"select": verifier(name, row(seed.silos, division), setup_key, silo=silo, **settings(config))}
 
-    def build(select, seed: Start, silo=0, division=0, budget=at_budget) -> Run:
-        space = make(config, seed.images)
+    def build(select, seed: Start, silo=0, division=0, budget=at_budget, variant=((), {})) -> Run:
+        place, fields = variant
+        space = make(dataclasses.replace(config, **fields), seed.images)
         keep = sample_and_select(space.generator, select, space.embed)
         collapse = build_collapse(space.generator, keep, WORKFLOWS[config.workflow](buffer_memory()))
         _, run_key = jax.random.split(seed.key)
         recorded = record(seed.images, space, row(seed.silos, division), silo)
-        return Run(run_key, collapse, seed.model, budget, recorded)
+        return Run(run_key, collapse, row(seed.model, place), budget, recorded)
 
     return runner.sweep(label, build, axes, prepare=prepare, **options)
 

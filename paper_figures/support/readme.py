@@ -100,8 +100,11 @@ def go_no_go(read: Callable[[str], pd.DataFrame]) -> str:
 
 
 def silo_geometry(read: Callable[[str], pd.DataFrame]) -> str:
-    """Write factors on the distance of random selection: by budget over classes of silos, and along other dials."""
-    table = read("silo_geometry").assign(factor=lambda t: 2 ** -t["mean"])
+    """Write factors on the distance of random selection: by budget over classes of silos, and along other dials.
+
+    Rows of defects have no budget, and are left out.
+    """
+    table = read("silo_geometry").dropna(subset="budget").assign(factor=lambda t: 2 ** -t["mean"])
     dials = table[["num_silos", "num_train", "num_iterations"]]
     on_map = (dials == dials.iloc[0]).all(axis=1)
     columns = {f"budget {number(b)}": on_map & (table.budget == b) for b in table.budget.unique()}
