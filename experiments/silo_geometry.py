@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -55,7 +53,7 @@ DEFECTS: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Config(ImageComparison):
-    """Distances to the truth relative to those of random selection, over the shape of the silos."""
+    """Distances to the truth relative to those of random selection, over silos, budgets and the generator's defects."""
 
     verifiers: Verifiers = (
         "single_silo", "scheme_i", "scheme_ii", "pooled", "recoloured", "tilt", "kernel_balanced", "landmark_balanced",
@@ -158,7 +156,7 @@ def compare(
     classes: tuple[int, ...],
     budgets: tuple[float, ...],
     label: str,
-    **varied: jax.Array,
+    **varied: np.ndarray,
 ) -> xr.Dataset:
     """Run random selection and every verifier for all classes and budgets, and all values of a field that varies."""
     make = SPACES[config.generator]
@@ -187,7 +185,7 @@ def turn(config: Config, runner: Runner, images: Images, silos: Measure, defect:
         logarithm of the trace of features, in the mean.
     """
     setting = dataclasses.replace(config, generator=DEFECTS[defect])
-    severities = jnp.asarray(getattr(config, f"of_{defect}"))
+    severities = np.asarray(getattr(config, f"of_{defect}"))
     found = (
         compare(setting, runner, images, silos, config.classes[:1], middle(config), defect, **{defect: severities})
         .isel(classes=0, budget=0, drop=True)

@@ -35,12 +35,12 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     verifiers = list(dict.fromkeys(drawn.verifier))
     dials = [dial for dial in DIALS if drawn[dial].nunique() > 1]
     defects = tabulate_defects(data) if "defect_gain" in data else None
-    rows = -(-len(verifiers) // ACROSS)
+    columns, rows = min(ACROSS, len(verifiers)), -(-len(verifiers) // ACROSS)
     heights = [1.3 + 1.2 * rows] + [1.7] * bool(dials) + [2.0] * (defects is not None)
     figure = plt.figure(figsize=(style.PAGE, sum(heights)), layout="constrained")
     top, *rest = np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights))
     at_base = drawn[(drawn[list(base)] == pd.Series(base)).all(axis=1)]
-    panels = top.subplots(rows, min(ACROSS, len(verifiers)), sharex=True, sharey=True, squeeze=False)
+    panels = top.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, verifier in zip(panels.flat, verifiers, strict=False):
         here = at_base[at_base.verifier == verifier]
         gain, error = (here.pivot(index="classes", columns="budget", values=c) for c in ("mean", "error"))
@@ -50,6 +50,8 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
         axes.set_xticks(range(gain.shape[1]), [f"{b:g}" for b in gain.columns])
         axes.set_yticks(range(gain.shape[0]), gain.index)
         axes.set_title(style.label(verifier))
+    for axes in panels.flat[len(verifiers) - columns : len(verifiers)]:
+        axes.tick_params(labelbottom=True)
     top.colorbar(image, ax=panels, label=r"$\log_2$ of gain", aspect=12 * rows)
     for axes in panels.flat[len(verifiers) :]:
         axes.remove()
@@ -86,7 +88,7 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
             growth = here.groupby("severity").growth.first()
             axes.set_xticks(growth.index, [f"{severity:g}" for severity in growth.index])
             above = axes.secondary_xaxis("top")
-            above.set_xticks(growth.index, [f"{each:+.2f}" for each in growth])
+            above.set_xticks(growth.index, [f"${each:+.2f}$" for each in growth])
             above.spines["top"].set_visible(False)
             axes.set(xlabel=DEFECTS[name], title="growth of the log trace")
         panels[0].set_ylabel(r"$\log_2$ of gain, one class a silo")

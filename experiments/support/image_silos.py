@@ -390,7 +390,7 @@ def starts(
     images: Images,
     make: MakeSpace,
     silos: Measure,
-    **varied: jax.Array,
+    **varied: np.ndarray,
 ) -> Axis:
     """Make the axis of seeds, and fit each one's first model, at every value [V] of a field that varies, if any."""
     labels, keys = seeds(config.num_seeds, config.seed)
@@ -404,7 +404,7 @@ def starts(
     return Axis(labels, Start(keys, images, models, silos))
 
 
-def variants(**varied: jax.Array) -> Axis:
+def variants(**varied: np.ndarray) -> Axis:
     """Make the axis of a field's values [V], of which `starts` knows: each one's place, and the field that it sets."""
     (values,) = varied.values()
     return Axis(values, (np.arange(len(values)), varied))
