@@ -77,11 +77,11 @@ class Config(ImageComparison):
     """Real images in all silos together."""
     of_num_iterations: tuple[Count, ...] = (1, 4, 20)
     """Iterations of expectation maximisation in each fit, which starts from the last model."""
-    of_noise: tuple[Spread, ...] = (0.1, 0.2, 0.4)
+    of_noise: tuple[Spread, ...] = (0.1, 0.2, 0.4, 0.8)
     """Noise of gaussian_mixture_with_noise, in units of its samples' spread."""
     of_junk_share: tuple[Fraction, ...] = (0.05, 0.2, 0.4)
     """Share of junk among candidates of gaussian_mixture_with_junk."""
-    of_blend_share: tuple[Fraction, ...] = (0.25, 0.5)
+    of_blend_share: tuple[Fraction, ...] = (0.25, 0.5, 1.0)
     """Share of means of two samples among candidates of gaussian_mixture_with_blends."""
     of_bandwidth: tuple[Spread, ...] = (0.2, 0.4, 0.6)
     """Bandwidth of kernel_density, in units of the data's spread."""
