@@ -24,7 +24,7 @@ ACROSS = 5  # panels beside one another
 def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw gains over random selection, log2 of the ratio of Fréchet distances; crossed where two errors reach zero.
 
-    Open points along the dials are the map's: their silos share a class less evenly, and are other draws. Above the
+    Open points along the dials are the map's: their silos share a class less evenly, and are other draws. Below the
     severity of a defect stands what each generation of random selection adds to the logarithm of the trace.
     """
     table = data[["gain"]].to_dataframe().dropna().reset_index()
@@ -36,7 +36,7 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     dials = [dial for dial in DIALS if drawn[dial].nunique() > 1]
     defects = tabulate_defects(data) if "defect_gain" in data else None
     columns, rows = min(ACROSS, len(verifiers)), -(-len(verifiers) // ACROSS)
-    heights = [1.3 + 1.2 * rows] + [1.7] * bool(dials) + [2.0] * (defects is not None)
+    heights = [1.3 + 1.2 * rows] + [1.7] * bool(dials) + [2.2] * (defects is not None)
     figure = plt.figure(figsize=(style.PAGE, sum(heights)), layout="constrained")
     top, *rest = np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights))
     at_base = drawn[(drawn[list(base)] == pd.Series(base)).all(axis=1)]
@@ -86,11 +86,10 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
                 axes.errorbar(line.severity, line["mean"], 2 * line.error, markersize=3.5, **style.VERIFIERS[verifier])
             axes.axhline(0, color="black", linewidth=0.6)
             growth = here.groupby("severity").growth.first()
-            axes.set_xticks(growth.index, [f"{severity:g}" for severity in growth.index])
-            above = axes.secondary_xaxis("top")
-            above.set_xticks(growth.index, [f"${each:+.2f}$" for each in growth])
-            above.spines["top"].set_visible(False)
-            axes.set(xlabel=DEFECTS[name], title="growth of the log trace")
+            axes.set_xlabel(f"{DEFECTS[name]}\ngrowth of the log trace")
+            axes.set_xscale("symlog", linthresh=0.1)
+            axes.set_xticks(growth.index, [f"{severity:g}\n${each:+.2f}$" for severity, each in growth.items()])
+            axes.minorticks_off()
         panels[0].set_ylabel(r"$\log_2$ of gain, one class a silo")
     figure.legend(handles=handles, loc="outside lower center", ncols=min(ACROSS, len(handles)))
     return figure, pd.concat([drawn, defects])
