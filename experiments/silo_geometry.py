@@ -199,6 +199,8 @@ def turn(config: Config, runner: Runner, images: Images, silos: Measure, defect:
 
 def run(config: Config, runner: Runner) -> Output:
     """Turn every dial."""
+    if config.features == "classifier":
+        raise ValueError("features = 'classifier': must be pca, or MODULE:FUNCTION: no labeller is fitted here")
     varied, defects, prepared = list(settings(config)), [dial for dial in config.dials if dial in DEFECTS], []
     runner.expect((len(varied) + len(defects)) * (2 + len(config.verifiers)))
     for setting, classes, budgets in varied:

@@ -265,6 +265,8 @@ def real_images(config: ImageComparison) -> tuple[Images, np.ndarray]:
     Returns:
         Images, stacked [seed]; classes of those in training, [seed, n].
 
+    Without the labeller its features are not known yet, and principal components stand for them.
+
     Raises:
         ValueError: if num_train is out of range, or the features are not of one number.
     """
