@@ -19,5 +19,5 @@ part 60 "$PYTHON" -m benchmarks.transport --num-candidates 200000 --num-referenc
     --repeats 3 --num-scored 2000 --num-chosen 500
 part 90 "$PYTHON" -m experiments siloed_diffusion --preset quick --out "${OUT:-results/gpu}"
 # Programs of recursions multiply in single precision wherever they run; of a test's own, only where they are told to.
-JAX_DEFAULT_MATMUL_PRECISION=highest part 90 "$PYTHON" -m pytest -v -p no:xdist tests/test_top.py tests/test_recursion.py \
-    tests/test_gaussian.py tests/test_sums.py tests/test_prng.py
+part 90 env JAX_DEFAULT_MATMUL_PRECISION=highest "$PYTHON" -m pytest -v -p no:xdist tests/test_top.py \
+    tests/test_recursion.py tests/test_gaussian.py tests/test_sums.py tests/test_prng.py

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -23,7 +23,7 @@ from jaxcollapse.experiments.support.image_silos import (
     starts,
     warnings,
 )
-from jaxcollapse.experiments.support.ranges import Count
+from jaxcollapse.experiments.support.ranges import Range
 from jaxcollapse.experiments.support.runner import Output, Runner
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.metrics import METRICS, POINT_METRICS
@@ -64,7 +64,7 @@ class Config(ImageComparison):
     """Ways to select, each compared with random selection."""
     settings: tuple[Literal[SETTINGS], ...] = SETTINGS
     """What is as published: nothing, one thing, or all; features are the labeller's, as a network's are there."""
-    num_scored: Count = 1000
+    num_scored: Annotated[int, Range(2, 10**6)] = 1000
     """Samples of each model that are scored."""
 
 

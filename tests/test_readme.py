@@ -103,6 +103,7 @@ def test_words_on_rules_for_images_hold():
     assert pooled["mean"] < -pooled.difference_mean
     told = np.sign(table.difference_mean) * (abs(table.difference_mean) > table.difference_half)
     assert told.xs("kernel_balanced", level="verifier")[[*readme.SCORES]].tolist() == [-1, 1, 0, 1]
+    assert told.xs("landmark_balanced", level="verifier")[["frechet", "coverage"]].tolist() == [-1, 0]
     assert table["mean"]["coverage"].idxmax() == "capped"
     assert told["recall", "capped"] == -1
     assert told["frechet", "private_tilt"] == told["frechet", "private_balanced"] == 1
