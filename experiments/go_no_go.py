@@ -1,6 +1,7 @@
 """Go or no-go: what a verifier does to a generator, as predicted before anything is trained, and as it happens."""
 
 import dataclasses
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -42,9 +43,11 @@ class Config(ImageComparison):
     """How images are divided among silos."""
     generators: tuple[Literal[GENERATORS], ...] = (
         "gaussian_mixture", "gaussian_mixture_with_noise", "gaussian_mixture_with_junk", "gaussian_mixture_with_blends",
-        "kernel_density",
+        "kernel_density", "diffusion",
     )  # fmt: skip
     """Generators."""
+    training_steps: tuple[Count, ...] = (200, 1000, 5000)
+    """Training steps of a diffusion model in each fit, each the setting of a generator."""
     verifiers: Verifiers = (
         "single_silo", "scheme_i", "scheme_ii", "pooled", "tilt", "capped", "kernel_balanced", "landmark_balanced",
     )  # fmt: skip
@@ -69,7 +72,7 @@ PRESETS = {
     "smoke": {
         "generators": ("gaussian_mixture_with_junk",), "verifiers": ("single_silo",), "num_kept": 60,
         "num_generations": 2, "num_train": 400, "num_test": 200, "num_components": 8, "num_gaussians": 4,
-        "num_seeds": 2,
+        "num_seeds": 2, "training_steps": (20,),
     },
     "quick": {
         "generators": ("gaussian_mixture", "gaussian_mixture_with_junk"), "verifiers": ("single_silo", "tilt"),
@@ -81,9 +84,20 @@ RATES = ("log_trace", "log_determinant", "junk_share")
 
 
 def record_distance(config: Config, images: Images, space: Space, silos: Measure, silo: Any) -> Record:
-    """Record how far candidates are from the images that silos hold."""
+    """Record how far candidates are from the images that silos hold, and how wide."""
     truth = uniform_measure(images.train_features)
-    return record_samples({"frechet": METRICS["frechet"]}, truth, space.generator, num_candidates(config), space.embed)
+    metrics = {name: METRICS[name] for name in ("frechet", "trace_ratio")}
+    return record_samples(metrics, truth, space.generator, num_candidates(config), space.embed)
+
+
+def settings_of(config: Config) -> Iterator[tuple[str, str, Config]]:
+    """List every generator: its label, its name, and the configuration in which it is made."""
+    for name in config.generators:
+        if name.startswith("diffusion"):
+            for steps in config.training_steps:
+                yield f"{name}, {steps} steps", name, dataclasses.replace(config, num_steps=steps)
+        else:
+            yield name, name, config
 
 
 def num_candidates(config: Config) -> int:
@@ -91,7 +105,7 @@ def num_candidates(config: Config) -> int:
     return round(config.num_kept / config.budget)
 
 
-def measure(config: Config, runner: Runner, generator: str, start: Axis) -> tuple[Expansion, jax.Array]:
+def measure(config: Config, runner: Runner, label: str, generator: str, start: Axis) -> tuple[Expansion, jax.Array]:
     """Measure the generator's expansion, once for each seed, and draw each one's pool."""
 
     def measured(seed):
@@ -104,30 +118,41 @@ def measure(config: Config, runner: Runner, generator: str, start: Axis) -> tupl
         (*rates, junk), pools = jax.lax.map(measured, seeds)
         return rates, union(junk), pools
 
-    rates, junk, pools = runner.once(f"expansion of {generator}", of_all, start.values)
+    rates, junk, pools = runner.once(f"expansion of {label}", of_all, start.values)
     log_trace, log_determinant, junk_share = (seed_interval(np.asarray(rate)) for rate in rates)
     return Expansion(log_trace, log_determinant, junk_share, jax.device_get(junk)), pools
 
 
-def gains(config: Config, runner: Runner, label: str, make: MakeSpace, start: Axis) -> xr.DataArray:
-    """Run random selection and every verifier, and compare distances seed by seed."""
+def gains(
+    config: Config, runner: Runner, label: str, make: MakeSpace, start: Axis
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Run random selection and every verifier.
+
+    Returns:
+        Logarithms of distances over that of random selection, seed by seed; and what a generation of random selection
+        adds to the logarithm of the candidates' trace, in the mean.
+    """
     record, axes = partial(record_distance, config), {"seed": start}
     runs = {
         name: simulate(config, runner, f"{label}, {name}", make, name, record, axes)
         for name in ("random", *config.verifiers)
     }
-    logs = np.log(along("verifier", runs).frechet.isel(generation=-1, drop=True))
-    return (logs - logs.sel(verifier="random")).sel(verifier=list(config.verifiers)).drop_attrs()
+    logs = np.log(along("verifier", runs)[["frechet", "trace_ratio"]])
+    traces = logs.trace_ratio.sel(verifier="random", drop=True)
+    growth = (traces.isel(generation=-1) - traces.isel(generation=0)) / config.num_generations
+    last = logs.frechet.isel(generation=-1, drop=True)
+    return (last - last.sel(verifier="random")).sel(verifier=list(config.verifiers)), growth
 
 
 def run(config: Config, runner: Runner) -> Output:
     """Predict, and let it happen."""
-    runner.expect(1 + len(config.generators) * (3 + 2 * (1 + len(config.verifiers))))
+    settings = list(settings_of(config))
+    runner.expect(1 + len(settings) * (3 + 2 * (1 + len(config.verifiers))))
     images, labels, _ = problem(config, runner)
     silos, found = deal(config, [SPLITS[config.split]], images, labels), {}
-    for generator in config.generators:
-        start = starts(config, runner, f"first {generator}", images, SPACES[generator], silos)
-        expansion, pools = measure(config, runner, generator, start)
+    for label, generator, setting in settings:
+        start = starts(setting, runner, f"first {label}", images, SPACES[generator], silos)
+        expansion, pools = measure(setting, runner, label, generator, start)
         standing_in = surrogate(expansion, max(num_candidates(config), config.num_kept))
 
         def resample(config, images, standing_in=standing_in, real=SPACES[generator]):
@@ -136,17 +161,20 @@ def run(config: Config, runner: Runner) -> Output:
         def begin(key, pool, standing_in=standing_in):
             return standing_in.init(key, uniform_measure(pool))
 
-        models = runner.once(f"first stand-in of {generator}", jax.vmap(begin), start.values.key, pools)
+        models = runner.once(f"first stand-in of {label}", jax.vmap(begin), start.values.key, pools)
         told = Axis(start.labels, start.values._replace(model=models))
+        happened, growth = gains(setting, runner, f"{label}, real", SPACES[generator], start)
+        predicted, _ = gains(setting, runner, f"{label}, predicted", resample, told)
         rates = {name: getattr(expansion, name) for name in RATES}
-        found[generator] = xr.Dataset(
+        found[label] = xr.Dataset(
             {
-                "happened": gains(config, runner, f"{generator}, real", SPACES[generator], start),
-                "predicted": gains(config, runner, f"{generator}, predicted", resample, told),
+                "happened": happened,
+                "predicted": predicted,
+                "growth": growth,
                 **{name: rate.mean for name, rate in rates.items()},
                 **{f"{name}_half": rate.high - rate.mean for name, rate in rates.items()},
             }
-        )
+        ).drop_attrs()
     arrays = along("generator", found)
     means = arrays[["happened", "predicted"]].mean("seed")
     right = np.sign(means.happened) == np.sign(means.predicted)

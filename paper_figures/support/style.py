@@ -73,6 +73,7 @@ SERIES = tuple(
     {"color": colour, "marker": marker, "linestyle": dash}
     for colour, marker, dash in (
         (BLUE, "o", "-"), (RED, "s", DASHED), (GREEN, "^", DASH_DOT), (ORANGE, "D", DASH_DOTS), (PURPLE, "v", DOTTED),
+        (SKY, "P", LONG), (BROWN, "X", "-"), (BLACK, "p", DASHED),
     )
 )  # fmt: skip
 THEORY = {"color": BLACK, "linestyle": (0, (2, 1.5)), "linewidth": 0.8}
