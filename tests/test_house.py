@@ -54,12 +54,13 @@ LAYERS = (
     "gain",
     "jaxcollapse",
     "experiments paper_figures",
+    "pipeline",
     "benchmarks command",
 )
 HEIGHT = {package: height for height, packages in enumerate(LAYERS) for package in packages.split()}
 FIGURES_MAY_IMPORT = ["jaxcollapse.analysis", "jaxcollapse.results", "jaxcollapse.paper_figures"]
 
-MAY_TOUCH_FILES = ["jaxcollapse.data", "jaxcollapse.results", "jaxcollapse.command"]
+MAY_TOUCH_FILES = ["jaxcollapse.data", "jaxcollapse.results", "jaxcollapse.command", "jaxcollapse.pipeline"]
 MAY_TELL_TIME = ["jaxcollapse.sweep"]
 FILE_MODULES = {"datetime", "io", "os", "pickle", "shutil", "tempfile", "time"}
 FILE_CALLS = {
