@@ -27,10 +27,15 @@ class capped:
     epsilon: Float[Array | float, ""]
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
+        log_odds, trouble = self.log_odds(key, pool, sizes)
+        return pareto(jax.random.fold_in(key, 1), log_odds, pool, sizes, trouble)
+
+    def log_odds(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
+        """Compute those with which candidates are kept."""
         exchange = capped_transport(self.epsilon, below_all(sizes, pool))
         log_p, trouble = scored(lambda key, pool: carry_out_counted(exchange, key, pool, self.silos), key, pool)
         certain = -jnp.finfo(log_p.dtype).eps
         log_odds = jnp.where(
             log_p < certain, log_p - jnp.log(-jnp.expm1(jnp.minimum(log_p, certain))), -jnp.log(-certain)
         )
-        return pareto(jax.random.fold_in(key, 1), log_odds, pool, sizes, trouble)
+        return Counted(log_odds, trouble)
