@@ -69,6 +69,8 @@ class Reading:
     [n, d]; from the path, where it is of another kind."""
     drop_invalid: bool = False
     """Go on without rows that hold anything but finite numbers; the result says how many."""
+    standardise: bool = False
+    """Shift and scale each column to mean zero and standard deviation one over the real data."""
 
 
 class Block(NamedTuple):
@@ -145,6 +147,47 @@ def require_alike(*tables: Table) -> None:
         if other.columns != first.columns:
             name, wanted = next((a, b) for a, b in zip(other.columns, first.columns, strict=True) if a != b)
             raise ValueError(f"{other.path} has the column {name!r} where {first.path} has {wanted!r}")
+
+
+class Units(NamedTuple):
+    """Units in which features are computed with, in single precision.
+
+    Attributes:
+        shift: subtracted from rows, [d].
+        scale: by which they are divided then, [d].
+    """
+
+    shift: Float[np.ndarray, " d"]
+    scale: Float[np.ndarray, " d"]
+
+    def __call__(self, points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        return ((points - self.shift) / self.scale).astype(np.float32)
+
+
+def units_of(real: Sequence[Table], options: Reading) -> Units:
+    """Find the units of the real data: those of the files, unless they are to be standardised.
+
+    Raises:
+        ValueError: if a column is constant, or is not told apart in single precision.
+    """
+    require_alike(*real)
+    count = sum(len(table.points) for table in real)
+    first = np.asarray(real[0].points[0], np.float64)
+    total = square = np.zeros_like(first)
+    for part in (part for table in real for part in _parts(table.points)):
+        about = part - first
+        total, square = total + about.sum(axis=0), square + (about**2).sum(axis=0)
+    mean, files = total / count, " and ".join(str(table.path) for table in real)
+    deviation = np.sqrt(np.maximum(square / count - mean**2, 0))
+    for name, centre, spread in zip(real[0].columns, first + mean, deviation, strict=True):
+        if spread <= 1e-12 * abs(centre):
+            raise ValueError(f"column {name!r} is constant, {centre:g}, in {files}: leave it out with --columns")
+        if spread < 1e-4 * abs(centre) and not options.standardise:
+            raise ValueError(
+                f"column {name!r} is {centre:.3g} +- {spread:.3g} in {files}, too far from zero for single precision: "
+                "--standardise shifts and scales it"
+            )
+    return Units(first + mean, deviation) if options.standardise else Units(0 * first, 0 * first + 1)
 
 
 def _made(function: Callable[[Any], Any], values: np.ndarray) -> np.ndarray:

@@ -186,9 +186,12 @@ class balanced:
             raise ValueError("goals: must be a sequence of one goal or more, as feature_goal(features, mean) makes it")
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
-        log_odds, trouble = self.log_odds(key, pool, sizes)
+        return self.draw(key, self.log_odds(key, pool, sizes), pool, sizes)
+
+    def draw(self, key: Key[Array, ""], log_odds: Counted, pool: Measure, sizes: Sizes) -> Counted:
+        """Keep n candidates with these log odds."""
         *_, draw_key = jax.random.split(key, 3)
-        return pareto(draw_key, log_odds, pool, sizes, trouble)
+        return pareto(draw_key, log_odds.value, pool, sizes, log_odds.trouble)
 
     def log_odds(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
         """Compute those with which candidates are kept; NaN where one is not finite, or its score is not."""

@@ -27,8 +27,11 @@ class capped:
     epsilon: Float[Array | float, ""]
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
-        log_odds, trouble = self.log_odds(key, pool, sizes)
-        return pareto(jax.random.fold_in(key, 1), log_odds, pool, sizes, trouble)
+        return self.draw(key, self.log_odds(key, pool, sizes), pool, sizes)
+
+    def draw(self, key: Key[Array, ""], log_odds: Counted, pool: Measure, sizes: Sizes) -> Counted:
+        """Keep n candidates with these log odds."""
+        return pareto(jax.random.fold_in(key, 1), log_odds.value, pool, sizes, log_odds.trouble)
 
     def log_odds(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
         """Compute those with which candidates are kept."""
