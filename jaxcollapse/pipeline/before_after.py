@@ -95,7 +95,10 @@ def quantities(before: Mapping[str, float], after: Mapping[str, float]) -> list[
     """List numbers of all candidates and of those kept; shares of sampled rows have intervals."""
 
     def bounds(name: str, share: float) -> tuple[float, float]:
-        return tuple(map(float, wilson(share * COMPARED, COMPARED))) if name in NEIGHBOURS else (np.nan, np.nan)
+        if name not in NEIGHBOURS:
+            return np.nan, np.nan
+        low, high = wilson(share * COMPARED, COMPARED)
+        return float(low), float(high)
 
     return [
         Quantity(f"{name}_{when}", found[name], f"{words}; {whose}", UNITS.get(name, ""), *bounds(name, found[name]))
