@@ -1,4 +1,4 @@
-"""The command `jaxcollapse`: lists, runs, merges and draws experiments."""
+"""The command `jaxcollapse`: works on a team's files, and lists, runs, merges and draws experiments."""
 
 import ast
 import contextlib
@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import io
+import json
 import pkgutil
 import platform
 import re
@@ -24,7 +25,8 @@ from jaxcollapse.checks import check_names
 from jaxcollapse.experiments import studies
 from jaxcollapse.experiments.support.display import Display, Lasting, attend
 from jaxcollapse.experiments.support.runner import PRESETS, Options, Places, execute, merge_shards
-from jaxcollapse.results import is_first
+from jaxcollapse.pipeline import verbs
+from jaxcollapse.results import is_first, write_together
 
 
 def _members(package: Any) -> dict[str, str]:
@@ -36,6 +38,7 @@ def _members(package: Any) -> dict[str, str]:
 EXPERIMENTS, STUDIES, FIGURES = map(_members, (experiments, studies, paper_figures))
 GROUPS = {"all": tuple(EXPERIMENTS), "studies": tuple(STUDIES)}
 RUNNABLE = EXPERIMENTS | STUDIES
+VERBS = _members(verbs)
 
 
 def purpose(module: str) -> str:
@@ -79,6 +82,18 @@ class Figure:
     """Directory for NAME.png, NAME.pdf and NAME.csv."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Writing:
+    """Where a report goes."""
+
+    json: str = ""
+    """File for the report as JSON; - for standard output, in place of the text."""
+    html: Path | None = None
+    """File for the report as a page of its own, with figures."""
+    overwrite: bool = False
+    """Replace files that are there."""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command.
 
@@ -86,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: words after the command's name.
 
     Returns:
-        The exit status: 0, 2 for bad input, or 128 and the number of a signal.
+        The exit status: 0, 2 for bad input, 128 and the number of a signal; of a verb 3 and 4 say what it found.
     """
     out, err = Lasting(sys.stdout), Lasting(sys.stderr)
     display = Display(err)
@@ -106,6 +121,8 @@ def _answer(arguments: list[str], out: Lasting, display: Display) -> int:
     if arguments == ["--version"]:
         out.write(f"jaxcollapse {__version__}\n")
         return 0
+    if arguments and arguments[0] in VERBS:
+        return _report(arguments[0], arguments[1:], out, display)
     with _refused_in_one_line():
         request = parse(arguments)
     if isinstance(request, List):
@@ -142,6 +159,65 @@ def _answer(arguments: list[str], out: Lasting, display: Display) -> int:
                     display.say(f"{name}: {path}")
 
     return attend(work, display)
+
+
+def _report(verb: str, arguments: list[str], out: Lasting, display: Display) -> int:
+    """Answer one of the verbs, and write what it says: all files or none.
+
+    Raises:
+        FileExistsError: if a file is there and is not to be replaced.
+    """
+    module = importlib.import_module(VERBS[verb])
+    with _refused_in_one_line():
+        asked = tyro.cli(_verb_of(verb), args=arguments, prog=f"jaxcollapse {verb}")
+    request, writing = asked.request, asked.writing
+    json_file = Path(writing.json) if writing.json not in ("", "-") else None
+    named = [path for path in (json_file, writing.html, *getattr(request, "outputs", ())) if path]
+    for path in named:
+        if path.exists() and not writing.overwrite:
+            raise FileExistsError(f"{path} exists: name another file, or --overwrite")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{path.parent} not found: the directory of {path.name} must exist")
+    keep_programs("")
+    found = []
+
+    def tell(doing: str, done: int = 0, total: int = 0) -> None:
+        if doing != tell.doing:
+            if tell.doing:
+                display.finish()
+            display.part(doing)
+            tell.doing = doing
+        display.update(done, total)
+
+    def work() -> None:
+        display.begin(verb)
+        found.append(module.answer(request, tell))
+
+    tell.doing = ""
+    if status := attend(work, display, "nothing is written"):
+        return status
+    (report, status), reports = found[0], importlib.import_module("jaxcollapse.pipeline.report")
+    told, files = json.dumps(reports.as_json(report), indent=1, allow_nan=False) + "\n", dict(report.files)
+    if json_file:
+        files[json_file] = lambda file: file.write(told.encode())
+    if writing.html:
+        page = reports.as_page(report).encode()
+        files[writing.html] = lambda file: file.write(page)
+    write_together(files)
+    out.write(told if writing.json == "-" else reports.as_text(report))
+    return status
+
+
+def _verb_of(verb: str) -> type:
+    """Make the request of a verb, with where its report goes."""
+    request = importlib.import_module(VERBS[verb]).Request
+    fields = [
+        ("request", tyro.conf.OmitArgPrefixes[request]),
+        ("writing", tyro.conf.OmitArgPrefixes[Writing], dataclasses.field(default=Writing())),
+    ]
+    made = dataclasses.make_dataclass(verb.capitalize(), fields, frozen=True)
+    made.__doc__ = request.__doc__
+    return made
 
 
 @contextlib.contextmanager
@@ -196,6 +272,8 @@ def parse(arguments: list[str]) -> List | Run | Merge | Figure:
         check_names("experiment", arguments[1:2], [*RUNNABLE, *GROUPS])
     completed = any(word.startswith("--tyro-") for word in arguments)
     kinds = {"list": List, "run": _run_of_any() if completed else Run, "merge": Merge, "figure": Figure}
+    if completed or command not in kinds:
+        kinds = {verb: _verb_of(verb) for verb in VERBS} | kinds
     return tyro.extras.subcommand_cli_from_dict(kinds, args=arguments, prog="jaxcollapse", description=__doc__)
 
 

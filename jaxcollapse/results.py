@@ -63,19 +63,29 @@ def _files(path: Path) -> list[Any]:
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write under a temporary name beside the file, then rename; of processes that run as one the first does."""
+    """Write a file whole or not at all; of processes that run as one the first does."""
+    write_together({path: write})
+
+
+def write_together(files: Mapping[Path, Callable[[BinaryIO], Any]]) -> None:
+    """Write under temporary names beside the files, then, when all are written, rename."""
     if not is_first():
         return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    written = {}
     try:
-        with open(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(handle)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        for path, write in files.items():
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            written[path] = name
+            with open(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(handle)
+            os.chmod(name, 0o644)
+        for path, name in written.items():
+            os.replace(name, path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        for name in written.values():
+            Path(name).unlink(missing_ok=True)
 
 
 def is_first() -> bool:

@@ -12,7 +12,7 @@ from jaxcollapse.measures import stack_padded, uniform_measure
 from jaxcollapse.scores import calibrated_gradient
 from jaxcollapse.scores.standardised import standardised
 from jaxcollapse.selectors import balanced, feature_goal
-from jaxcollapse.selectors.balanced import Goal, inclusion_logits
+from jaxcollapse.selectors.balanced import Goal, features_of, fit_odds
 from jaxcollapse.sizes import sizes
 from jaxcollapse.targets import fit_target
 from jaxcollapse.transport.sinkhorn import sinkhorn
@@ -25,7 +25,12 @@ NUM_KEPT = 50
 @jax.jit
 def log_odds(phi, goal, offset, mass, slack):
     """Leave out the constant feature, which no goal names."""
-    return inclusion_logits(Goal(phi[:, 1:], goal[1:], jnp.full(len(goal) - 1, slack)), offset, mass, NUM_KEPT).value
+    pool, goals = Measure(phi[:, 1:], mass), [Goal(same, goal[1:], jnp.full(len(goal) - 1, slack))]
+    return offset + features_of(goals, pool.points) @ fit_odds(goals, pool, offset, NUM_KEPT).value
+
+
+def same(points):
+    return points
 
 
 @jax.jit
@@ -69,10 +74,12 @@ def test_log_odds_minimise_the_objective_where_no_choice_reaches_the_goal():
 
 def test_fits_that_have_not_converged_are_counted():
     phi, _, near, *_ = problem()
-    far = Goal(phi, jnp.full(phi.shape[1], 10.0), jnp.full(phi.shape[1], 1e-3))
-    fit = jax.jit(inclusion_logits, static_argnums=4)
-    fits = [fit(far, near, jnp.ones(200), float(NUM_KEPT), most) for most in (2, 60)]
-    found = [(int(*trouble.values()), float(special.expit(logits).sum())) for logits, trouble in fits]
+    far = [Goal(same, jnp.full(phi.shape[1], 10.0), jnp.full(phi.shape[1], 1e-3))]
+    fit = jax.jit(
+        lambda most: fit_odds(far, uniform_measure(phi), jnp.asarray(near), float(NUM_KEPT), most), static_argnums=0
+    )
+    logits = [(near + features_of(far, phi) @ theta, trouble) for theta, trouble in map(fit, (2, 60))]
+    found = [(int(*trouble.values()), float(special.expit(u).sum())) for u, trouble in logits]
     assert found[0][0] == 1
     assert abs(found[0][1] - NUM_KEPT) > 0.1
     assert found[1][0] == 0
@@ -113,10 +120,10 @@ def test_kept_with_these_probabilities():
 
 
 def test_goals_that_are_none_are_refused():
-    _, goal, _, _, x, features = problem(5)
+    _, goal, *_, features = problem(5)
     for goals in ((), feature_goal(features, goal)):
         with pytest.raises(ValueError, match="goals: must be a sequence of one goal or more"):
-            balanced(goals)(jax.random.key(0), uniform_measure(x), sizes(NUM_KEPT, 0.25))
+            balanced(goals)
 
 
 def test_candidates_whose_score_is_no_number_do_not_disturb_the_balance():

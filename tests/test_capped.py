@@ -99,7 +99,7 @@ def test_kernel_features_are_those_of_a_projection_and_bounded():
     # With every candidate a landmark the features are those of all of them, in some order.
     among = kernel(CANDIDATES, CANDIDATES) + 1e-4 * np.eye(8)
     expected = kernel(CANDIDATES, CANDIDATES) @ np.linalg.solve(among, kernel(CANDIDATES, REAL).mean(axis=1))
-    assert_allclose(np.asarray(asked.features) @ np.asarray(asked.mean), expected, rtol=1e-8)
+    assert_allclose(np.asarray(asked.features(jnp.asarray(CANDIDATES))) @ np.asarray(asked.mean), expected, rtol=1e-8)
 
 
 RULES = ("capped", "kernel_balanced", "landmark_balanced")

@@ -168,7 +168,7 @@ def test_figures_are_drawn_again_from_results_alone(tmp_path, capsys):
         ("run gaussian_collapse --num-kept many", "Error parsing --num-kept: many: must be a whole number; "),
         ("run gaussian_collapse --seeds", "gaussian_collapse: --seeds: must have a value at least"),
         ("run gaussian_collapse --budgets 1", "Unrecognized options: --budgets, 1; "),
-        ("run siloed_images --features os:", "--features = 'os:': must be pca, classifier, or MODULE:FUNCTION"),
+        ("run siloed_images --features os:", "--features = 'os:': must be pca, classifier or MODULE:FUNCTION"),
         ("run silo_geometry --features classifier", "--features = 'classifier': must be pca, or MODULE:FUNCTION: no"),
         ("run gaussian_collapse --out README.md/below", "Not a directory"),
         ("run gausian_collapse", "experiment 'gausian_collapse' is not known"),

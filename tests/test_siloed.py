@@ -320,7 +320,7 @@ def test_severities_of_one_program_are_those_alone_and_traces_grow_by_their_law(
         ("--dataset cifar", "invalid choice 'cifar' for argument '--dataset'"),
         ("--dataset mnist --data nowhere", "nowhere"),
         ("--splits iid --num-silos 300", "--num-silos = 300: the smallest silo has 1 images, and needs 2"),
-        ("--features no_such_module:f", "features = 'no_such_module:f': must be pca, classifier, or MODULE:FUNCTION"),
+        ("--features no_such_module:f", "features = 'no_such_module:f': must be pca, classifier or MODULE:FUNCTION"),
         ("--workflow fresh_mix", "invalid choice 'fresh_mix' for argument '--workflow'"),
         ("--num-verifying-silos 11", "--num-verifying-silos = 11: must be at most 10"),
         ("--num-train 5000", "--num-train = 5000: must be in"),

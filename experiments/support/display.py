@@ -188,9 +188,16 @@ def clock(seconds: float) -> str:
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
-def attend(work: Callable[[], None], display: Display) -> int:
+def attend(
+    work: Callable[[], None], display: Display, left: str = "what is finished is kept, and the same command continues"
+) -> int:
     """Do work in a thread of its own, show it, and stop it at the first signal: after the current chunk, or at once if
     that takes long or the signal is repeated.
+
+    Args:
+        work: to do.
+        display: shows it.
+        left: what an interruption leaves, in words.
 
     Returns:
         Zero, or 128 and the number of the signal.
@@ -229,7 +236,7 @@ def attend(work: Callable[[], None], display: Display) -> int:
     if errors and not isinstance(errors[0], KeyboardInterrupt):
         raise errors[0]
     status = 128 + (signals[0][0] if signals else signal.SIGINT)
-    display.say(f"{display.name}: interrupted; what is finished is kept, and the same command continues")
+    display.say(f"{display.name}: interrupted; {left}")
     display.tick()
     if not done.is_set():
         os._exit(status)

@@ -1,7 +1,6 @@
 """What experiments on images divided among silos share: the problem, the generators, and the recursion."""
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,16 @@ from jaxcollapse.base import Generator, Measure, Moments, Record, Run, Sizes
 from jaxcollapse.checks import check_range
 from jaxcollapse.classifier import Classifier, accuracy, fit_classifier, penultimate
 from jaxcollapse.data import DATASETS
-from jaxcollapse.data.features import PCA, HostFunction, cached_features, fit_pca, on_host, project, reconstruct
+from jaxcollapse.data.features import (
+    PCA,
+    HostFunction,
+    cached_features,
+    fit_pca,
+    on_host,
+    project,
+    reconstruct,
+    user_function,
+)  # fmt: skip
 from jaxcollapse.data.images import LabelledImages
 from jaxcollapse.experiments.support.comparison import Comparison, settings
 from jaxcollapse.experiments.support.ranges import Count, Fraction, NumSeeds, Range, Spread
@@ -212,27 +220,6 @@ SPACES |= {
 }
 
 
-def user_function(name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Import MODULE:FUNCTION.
-
-    Raises:
-        ValueError: if there is no such module or function, and by the function, if it fails.
-    """
-    module, _, function = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except Exception as error:  # a module may raise anything
-        raise ValueError(f"features = {name!r}: must be pca, classifier, or MODULE:FUNCTION ({error})") from error
-
-    def compute(images: np.ndarray) -> np.ndarray:
-        try:
-            return found(images)
-        except Exception as error:  # and so may a function
-            raise ValueError(f"features = {name!r}: {type(error).__name__}: {error}") from error
-
-    return compute
-
-
 def seed_by_seed(function: Callable) -> Callable:
     """Apply a function to the arguments of each seed in turn, so that its result is that of the seed alone."""
     return lambda *stacked: jax.lax.map(lambda arguments: function(*arguments), stacked)
@@ -270,7 +257,7 @@ def real_images(config: ImageComparison) -> tuple[Images, np.ndarray]:
     Raises:
         ValueError: if num_train is out of range, or the features are not of one number.
     """
-    function = None if config.features in OWN_FEATURES else user_function(config.features)
+    function = None if config.features in OWN_FEATURES else user_function(config.features, *OWN_FEATURES)
     train, test = DATASETS[config.dataset](config.data, config.seed, config.verify)
     check_range("num_train", config.num_train, low=config.num_components + 1, high=len(train.labels))
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1

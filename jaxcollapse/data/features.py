@@ -1,8 +1,9 @@
 """Features: principal components fitted on real data only, and any function of a user's own."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -145,3 +146,29 @@ def on_host(function: HostFunction, num_features: int) -> Callable[[Num[Array, "
         )
 
     return embed
+
+
+def user_function(name: str, *known: str) -> Callable[[Any], Any]:
+    """Import MODULE:FUNCTION.
+
+    Args:
+        name: of it.
+        known: what else could have been meant, for the message.
+
+    Raises:
+        ValueError: if there is no such module or function, and by the function, if it fails.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except Exception as error:  # a module may raise anything
+        allowed = " or ".join(filter(None, (", ".join(known), "MODULE:FUNCTION")))
+        raise ValueError(f"features = {name!r}: must be {allowed} ({type(error).__name__}: {error})") from error
+
+    def compute(values: Any) -> Any:
+        try:
+            return found(values)
+        except Exception as error:  # and so may a function
+            raise ValueError(f"features = {name!r}: {type(error).__name__}: {error}") from error
+
+    return compute

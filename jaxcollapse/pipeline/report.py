@@ -3,10 +3,13 @@
 import html
 import io
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -76,6 +79,8 @@ class Report(NamedTuple):
         charts: figures, drawn for a page alone.
         warnings: what makes the result doubtful, a sentence each.
         settings: everything that the numbers depend on, files with their digests.
+        extra: what the JSON holds besides, by key.
+        files: what is written with it.
     """
 
     verb: str
@@ -85,12 +90,12 @@ class Report(NamedTuple):
     charts: Sequence[Chart] = ()
     warnings: Sequence[str] = ()
     settings: Mapping[str, Any] = {}
+    extra: Mapping[str, Any] = {}
+    files: Mapping[Path, Callable[[BinaryIO], Any]] = {}
 
-    def __getitem__(self, name: Any) -> Any:
-        """Find a quantity or a listing by its name; other keys are those of a tuple."""
-        if not isinstance(name, str):
-            return tuple.__getitem__(self, name)
-        return next(found for found in (*self.quantities, *self.listings) if found.name == name)
+    def find(self, name: str) -> Any:
+        """Find a quantity, a listing or a chart by its name."""
+        return next(found for found in (*self.quantities, *self.listings, *self.charts) if found.name == name)
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -98,6 +103,7 @@ def as_json(report: Report) -> dict[str, Any]:
     return strict(
         {
             "verb": report.verb,
+            **report.extra,
             "verdict": report.verdict,
             "warnings": list(report.warnings),
             "quantities": {q.name: {k: v for k, v in q._asdict().items() if k != "name"} for q in report.quantities},
@@ -106,6 +112,17 @@ def as_json(report: Report) -> dict[str, Any]:
             "versions": versions(),
         }
     )
+
+
+def as_text(report: Report) -> str:
+    """Write a report for a terminal: verdict, warnings and numbers."""
+    lines = [textwrap.fill(report.verdict, 100), ""]
+    lines += [textwrap.fill(f"warning: {each}", 100, subsequent_indent="  ") for each in report.warnings]
+    width = max((len(q.name) for q in report.quantities), default=0)
+    for q in report.quantities:
+        between = f" ({found})" if (found := _between(q.low, q.high)) else ""
+        lines.append(f"{q.name.replace('_', ' '):{width}s}  {number(q.value)}{between} {q.unit}".rstrip())
+    return "\n".join(lines) + "\n"
 
 
 def as_page(report: Report) -> str:
@@ -164,7 +181,7 @@ def _svg(chart: Chart) -> str:
     with mpl.rc_context(style.STYLE | {"font.family": "sans-serif", "svg.hashsalt": chart.name}):
         figure, file = chart.draw(), io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-        mpl.pyplot.close(figure)
+        plt.close(figure)
     drawn = file.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{chart.name}-", drawn)

@@ -5,6 +5,7 @@ from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Measure
 from jaxcollapse.exchanges import carry_out, kernel_densities
+from jaxcollapse.measures import uniform_measure
 from jaxcollapse.transport.sinkhorn import log_partition
 from jaxcollapse.tree import closure
 
@@ -27,6 +28,10 @@ class kernel_ratio:
     width: Float[Array | float, ""]
 
     def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
-        real = carry_out(kernel_densities(self.width), key, pool, self.silos)
-        own = log_partition(pool.points, pool, jnp.zeros_like(pool.weights), self.width)
+        return self.at(pool.points, key, pool)
+
+    def at(self, points: Float[Array, "n d"], key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:
+        """Score points against a pool, some or all of whose candidates they are."""
+        real = carry_out(kernel_densities(self.width), key, uniform_measure(points), self.silos)
+        own = log_partition(points, pool, jnp.zeros_like(pool.weights), self.width)
         return real - (own - jnp.log(pool.weights.sum()))

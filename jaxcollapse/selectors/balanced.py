@@ -36,12 +36,12 @@ class Goal(NamedTuple):
     r"""Mean features that the kept set should have.
 
     Attributes:
-        features: :math:`\phi(x_i)` of the candidates, shape [n, f].
+        features: :math:`\phi`, from points [n, d] to [n, f].
         mean: g, shape [f].
         slack: :math:`\lambda`, positive: the price of a squared miss is :math:`n / 2 \lambda`, shape [f].
     """
 
-    features: Float[Array, "n f"]
+    features: Callable[[Float[Array, "n d"]], Float[Array, "n f"]]
     mean: Float[Array, " f"]
     slack: Float[Array, " f"]
 
@@ -63,9 +63,8 @@ class feature_goal:
     pull: Scalar = 1.0
 
     def __call__(self, key: Key[Array, ""], pool: Measure) -> Goal:
-        phi = self.features(pool.points)
-        mean = self.pull * self.mean + (1 - self.pull) * (share(pool.weights) @ phi)
-        return Goal(phi, mean, jnp.full_like(mean, self.slack))
+        mean = self.pull * self.mean + (1 - self.pull) * (share(pool.weights) @ self.features(pool.points))
+        return Goal(self.features, mean, jnp.full_like(mean, self.slack))
 
 
 @closure
@@ -95,13 +94,17 @@ class kernel_goal:
         features = kernel_features(drawn.points, self.width)
         told = carry_out(kernel_densities(self.width), key, drawn, self.silos)
         mean = features.whitened(jnp.exp(told)[None])[0]
-        return Goal(features(pool.points), mean, jnp.full_like(mean, self.slack))
+        return Goal(features, mean, jnp.full_like(mean, self.slack))
 
 
-def inclusion_logits(
-    goal: Goal, offset: Float[Array, " n"], mass: Float[Array, " n"], num_kept: Scalar, num_iterations: int = 60
+def fit_odds(
+    goals: Sequence[Goal],
+    pool: Measure,
+    offset: Float[Array, " n"],
+    num_kept: Scalar,
+    num_iterations: int = 60,
 ) -> Counted:
-    r"""Find the log odds :math:`u = o + \theta_0 + \phi \theta` of the probabilities above, by Newton's method.
+    r"""Find the multipliers of the log odds :math:`u = o + \theta_0 + \phi \theta` above, by Newton's method.
 
     .. math:: \min_\theta \; \tfrac1n \sum_i w_i \log(1 + e^{u_i}) - \theta_0 - \theta' g
               + \tfrac12 \sum_j \lambda_j \theta_j^2,
@@ -110,19 +113,18 @@ def inclusion_logits(
     curvature is that of [jaakkola2000]_.
 
     Args:
-        goal: features of the candidates, their goal and slack.
+        goals: features, their goals and slacks.
+        pool: candidates, with masses w.
         offset: o, :math:`\beta s`.
-        mass: w, zero for padding.
         num_kept: n, less than the mass.
         num_iterations: steps.
 
     Returns:
-        u, and whether the fit has not converged.
+        :math:`(\theta_0, \theta)`, shape [1 + f], and whether the fit has not converged.
     """
-    phi = jnp.concatenate([jnp.ones_like(offset)[:, None], goal.features], axis=1)
-    mean, slack = (
-        jnp.concatenate([jnp.full((1,), first, phi.dtype), rest]) for first, rest in ((1, goal.mean), (0, goal.slack))
-    )
+    phi, mass = features_of(goals, pool.points), pool.weights
+    mean = jnp.concatenate([jnp.ones(1, phi.dtype), *(goal.mean for goal in goals)])
+    slack = jnp.concatenate([jnp.zeros(1, phi.dtype), *(goal.slack for goal in goals)])
 
     def objective(u, theta):
         return mass @ jax.nn.softplus(u) / num_kept - theta @ mean + slack @ theta**2 / 2
@@ -135,8 +137,12 @@ def inclusion_logits(
         return gradient, ((mass * curvature / num_kept)[:, None] * phi).T @ phi + jnp.diag(slack)
 
     start = jnp.zeros_like(mean).at[0].set(intercept(offset, mass, num_kept))
-    theta, trouble = newton(phi, offset, start, objective, derivatives, num_iterations)
-    return Counted(offset + phi @ theta, trouble)
+    return Counted(*newton(phi, offset, start, objective, derivatives, num_iterations))
+
+
+def features_of(goals: Sequence[Goal], points: Float[Array, "n d"]) -> Float[Array, "n f"]:
+    """List one and the features of all goals."""
+    return jnp.concatenate([jnp.ones_like(points[:, :1]), *(goal.features(points) for goal in goals)], axis=1)
 
 
 def intercept(offset: Float[Array, " n"], mass: Float[Array, " n"], num_kept: Scalar) -> Float[Array, ""]:
@@ -176,17 +182,30 @@ class balanced:
         if self.score is not None:
             check_score(self.score)
 
-    def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
         if not isinstance(self.goals, Sequence) or not self.goals:
             raise ValueError("goals: must be a sequence of one goal or more, as feature_goal(features, mean) makes it")
-        score_key, goal_key, draw_key = jax.random.split(key, 3)
+
+    def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
+        return self.draw(key, self.log_odds(key, pool, sizes), pool, sizes)
+
+    def draw(self, key: Key[Array, ""], log_odds: Counted, pool: Measure, sizes: Sizes) -> Counted:
+        """Keep n candidates with these log odds."""
+        *_, draw_key = jax.random.split(key, 3)
+        return pareto(draw_key, log_odds.value, pool, sizes, log_odds.trouble)
+
+    def log_odds(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
+        """Compute those with which candidates are kept; NaN where one is not finite, or its score is not."""
+        score_key, goal_key, _ = jax.random.split(key, 3)
         nothing = Counted(jnp.zeros_like(pool.weights), {})
         score, trouble = nothing if self.score is None else scored(self.score, score_key, pool)
         known = jnp.isfinite(score) & is_finite(pool)
         there = Measure(jnp.where(known[:, None], pool.points, 0), jnp.where(known, pool.weights, 0))
-        keys = jax.random.split(goal_key, len(self.goals))
-        asked = [goal(key, there) for goal, key in zip(self.goals, keys, strict=True)]
-        goal = Goal(*(jnp.concatenate(parts, axis=-1) for parts in zip(*asked, strict=True)))
-        offset = jnp.where(known, self.strength * score, 0)
-        logits, unconverged = inclusion_logits(goal, offset, there.weights, below_all(sizes, there))
-        return pareto(draw_key, jnp.where(known, logits, jnp.nan), pool, sizes, together([trouble, unconverged]))
+        goals, offset = self.asked(goal_key, there), jnp.where(known, self.strength * score, 0)
+        theta, unconverged = fit_odds(goals, there, offset, below_all(sizes, there))
+        log_odds = jnp.where(known, offset + features_of(goals, there.points) @ theta, jnp.nan)
+        return Counted(log_odds, together([trouble, unconverged]))
+
+    def asked(self, key: Key[Array, ""], pool: Measure) -> list[Goal]:
+        """Ask every goal, of a pool."""
+        keys = jax.random.split(key, len(self.goals))
+        return [goal(key, pool) for goal, key in zip(self.goals, keys, strict=True)]

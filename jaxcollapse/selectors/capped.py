@@ -27,10 +27,18 @@ class capped:
     epsilon: Float[Array | float, ""]
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
+        return self.draw(key, self.log_odds(key, pool, sizes), pool, sizes)
+
+    def draw(self, key: Key[Array, ""], log_odds: Counted, pool: Measure, sizes: Sizes) -> Counted:
+        """Keep n candidates with these log odds."""
+        return pareto(jax.random.fold_in(key, 1), log_odds.value, pool, sizes, log_odds.trouble)
+
+    def log_odds(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
+        """Compute those with which candidates are kept."""
         exchange = capped_transport(self.epsilon, below_all(sizes, pool))
         log_p, trouble = scored(lambda key, pool: carry_out_counted(exchange, key, pool, self.silos), key, pool)
         certain = -jnp.finfo(log_p.dtype).eps
         log_odds = jnp.where(
             log_p < certain, log_p - jnp.log(-jnp.expm1(jnp.minimum(log_p, certain))), -jnp.log(-certain)
         )
-        return pareto(jax.random.fold_in(key, 1), log_odds, pool, sizes, trouble)
+        return Counted(log_odds, trouble)

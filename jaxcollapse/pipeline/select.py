@@ -1,0 +1,261 @@
+r"""Which candidates to keep, out of as many as files hold.
+
+A pool that is small is given to a verifier whole, as experiments do. A large one is dealt into tiles at random.
+Balanced selection fits its few multipliers to one tile and scores all with them; the density of the pool about a
+candidate is that of its own tile, and of the next one in place of the others,
+
+.. math:: \hat p(x) = \tfrac1N \Big( \sum_{y \in \text{tile}} k(x, y)
+          + \frac{N - B}{B} \sum_{y \in \text{next tile}} k(x, y) \Big),
+
+without bias, and with the candidate itself in it. Other verifiers keep their share of each tile.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy
+from jaxtyping import Array, Float, Int
+
+from jaxcollapse import selectors
+from jaxcollapse.base import Counted, Measure, Select, Sizes, counted, together
+from jaxcollapse.checks import check_count, check_names
+from jaxcollapse.measures import pooled, uniform_measure
+from jaxcollapse.selectors.balanced import Goal, features_of, fit_odds, intercept
+from jaxcollapse.selectors.budget import scored
+from jaxcollapse.silos import stack_silos
+from jaxcollapse.sizes import sizes
+from jaxcollapse.tree import stack
+from jaxcollapse.verifiers import VERIFIERS, verifier
+
+TILE = 20_000
+DEFAULT = "kernel_balanced"
+KEEPERS = tuple(name for name in VERIFIERS if name not in ("recoloured", "keep_all"))
+
+Take = Callable[[Int[np.ndarray, " b"]], Float[np.ndarray, "b d"]]
+Tell = Callable[..., None]
+
+
+class Selection(NamedTuple):
+    """What is kept.
+
+    Attributes:
+        kept: rows of the candidates, in order, [n].
+        score: of every candidate, [N]: log odds of being kept, or what the verifier ranks by; NaN where it has none.
+        probability: of being kept, [N]; NaN where the verifier has none.
+        trouble: what went wrong, counted.
+        num_tiles: in which the pool was looked at; one is the pool as a whole.
+    """
+
+    kept: Int[np.ndarray, " n"]
+    score: Float[np.ndarray, " N"]
+    probability: Float[np.ndarray, " N"]
+    trouble: Mapping[str, float]
+    num_tiles: int
+
+
+def select(
+    candidates: Any,
+    silos: Sequence[Any],
+    *,
+    num_kept: int,
+    verifier: str = DEFAULT,
+    key: int = 0,
+    tile: int = TILE,
+    tell: Tell = lambda *told: None,
+) -> Selection:
+    """Keep n of N candidates by what silos tell.
+
+    Args:
+        candidates: an array [N, d], mapped from a file or in memory.
+        silos: arrays [m_k, d].
+        num_kept: n, less than N.
+        verifier: a name of `VERIFIERS` that keeps rows as they are; `single_silo` is that of the first.
+        key: of everything random.
+        tile: candidates that are looked at together, at most.
+        tell: is told what is being done, how much of it is done, and of how much.
+
+    Raises:
+        ValueError: if an argument is not allowed.
+
+    Example:
+        >>> select(candidates, [ours, theirs], num_kept=5000).kept
+    """
+    check_names("verifier", [verifier], KEEPERS)
+    num_candidates = len(candidates)
+    num_kept = check_count("num_kept", num_kept, low=1, high=num_candidates - 1)
+    tile = check_count("tile", tile, low=2)
+
+    def take(rows: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b d"]:
+        return np.asarray(candidates[rows], np.float32)
+
+    chosen = made(verifier, silos, key)
+    return keep(chosen, take, num_candidates, num_kept, key, tile, tell)
+
+
+def made(name: str, silos: Sequence[Any], key: int) -> Select:
+    """Make a verifier from arrays of several lengths."""
+    silos = [np.asarray(silo, np.float32) for silo in silos]
+    ends = np.cumsum([0, *map(len, silos)])
+    rows = [np.arange(*pair) for pair in itertools.pairwise(ends)]
+    setup_key, _ = jax.random.split(jax.random.key(key))
+    return verifier(name, stack_silos(np.concatenate(silos), rows), setup_key)
+
+
+def keep(chosen: Select, take: Take, num_candidates: int, num_kept: int, key: int, tile: int, tell: Tell) -> Selection:
+    """Keep n of N candidates, of which `take` gives rows; other arguments as for `select`."""
+    num_tiles = -(-num_candidates // tile)
+    _, key = jax.random.split(jax.random.key(key))
+    if num_tiles == 1:
+        tell("selecting")
+        rows = np.arange(num_candidates)
+        weights, score, probability, trouble = jax.device_get(
+            _whole(chosen, key, uniform_measure(take(rows)), _bounds(num_kept, num_candidates))
+        )
+        return Selection(np.flatnonzero(weights), score, probability, _numbers(trouble), 1)
+    order = np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(num_candidates)
+    tiles = [np.sort(part) for part in np.array_split(order, num_tiles)]
+    streams = isinstance(chosen, selectors.balanced) and (chosen.score is None or hasattr(chosen.score, "at"))
+    if streams:
+        return _by_coefficients(chosen, key, take, tiles, num_kept, tell)
+    return _tile_by_tile(chosen, key, take, tiles, num_kept, tell)
+
+
+def _bounds(num_kept: int, num_candidates: int) -> Sizes:
+    return sizes(num_kept, num_kept / num_candidates, temperature=1.0)
+
+
+@jax.jit
+def _whole(chosen: Any, key: Array, pool: Measure, bounds: Sizes) -> tuple[Array, Array, Array, Mapping[str, Array]]:
+    """Select, and tell by what."""
+    if hasattr(chosen, "log_odds"):
+        log_odds = chosen.log_odds(key, pool, bounds)
+        weights, trouble = chosen.draw(key, log_odds, pool, bounds)
+        return weights, log_odds.value, jax.nn.sigmoid(log_odds.value), trouble
+    weights, trouble = counted(chosen(key, pool, bounds))
+    score = probability = jnp.full_like(pool.weights, jnp.nan)
+    if hasattr(chosen, "score"):
+        score_key, _ = jax.random.split(key)
+        score = scored(chosen.score, score_key, pool).value
+        if isinstance(chosen, selectors.soft):
+            probability = -jnp.expm1(-jnp.exp(score + _offset(score, bounds.num_kept)))
+        else:
+            probability = weights
+    elif isinstance(chosen, selectors.random):
+        probability = jnp.full_like(pool.weights, bounds.num_kept / bounds.num_candidates)
+    return weights, score, probability, trouble
+
+
+def _offset(score: Float[Array, " n"], num_kept: Array) -> Float[Array, ""]:
+    r"""Solve :math:`\sum_i 1 - \exp(-e^{s_i + c}) = n` by bisection: how often `soft` keeps candidates [rosen1972]_."""
+
+    def halve(_, ends):
+        middle = (ends[0] + ends[1]) / 2
+        few = -jnp.expm1(-jnp.exp(score + middle)).sum() < num_kept
+        return jnp.where(few, middle, ends[0]), jnp.where(few, ends[1], middle)
+
+    low, high = jax.lax.fori_loop(0, 60, halve, (-jnp.max(score) - 50, -jnp.min(score) + 50))
+    return (low + high) / 2
+
+
+def _by_coefficients(
+    chosen: selectors.balanced, key: Array, take: Take, tiles: Sequence[np.ndarray], num_kept: int, tell: Tell
+) -> Selection:
+    """Fit to one tile, and score all."""
+    num_candidates, size = sum(map(len, tiles)), max(map(len, tiles))
+    score_key, goal_key, draw_key = jax.random.split(key, 3)
+
+    def filled(rows: np.ndarray) -> Measure:
+        points = take(rows)
+        padding = ((0, size - len(rows)), (0, 0))
+        weights = (np.arange(size) < len(rows)).astype(np.float32)
+        return Measure(jnp.asarray(np.pad(points, padding)), jnp.asarray(weights))
+
+    tell("fitting")
+    here, following = filled(tiles[0]), filled(tiles[1])
+    fit_key = score_key, goal_key
+    goals, theta, trouble = _fitted(chosen, *fit_key, here, following, num_candidates, num_kept)
+    log_odds = np.empty(num_candidates, np.float32)
+    troubles = [trouble]
+    for i, rows in enumerate(tiles):
+        tell("scoring", i, len(tiles))
+        here, following = following if i else here, filled(tiles[(i + 1) % len(tiles)])
+        found, trouble = _tile_odds(chosen, score_key, here, following, num_candidates, goals, theta)
+        log_odds[rows] = np.asarray(found)[: len(rows)]
+        troubles.append(trouble)
+    log_odds += float(_centred(jnp.asarray(log_odds), float(num_kept)))
+    drawn = log_odds + np.asarray(jax.random.logistic(draw_key, log_odds.shape))
+    kept = np.sort(np.argpartition(-drawn, num_kept)[:num_kept])
+    return Selection(kept, log_odds, scipy.special.expit(log_odds), _numbers(together(troubles)), len(tiles))
+
+
+_centred = jax.jit(lambda log_odds, num_kept: intercept(log_odds, jnp.ones_like(log_odds), num_kept))
+
+
+@jax.jit
+def _fitted(
+    chosen: selectors.balanced,
+    score_key: Array,
+    goal_key: Array,
+    here: Measure,
+    following: Measure,
+    num_candidates: Array,
+    num_kept: Array,
+) -> tuple[list[Goal], Array, Mapping[str, Array]]:
+    goals = chosen.asked(goal_key, here)
+    offset, trouble = _offsets(chosen, score_key, here, following, num_candidates)
+    here = here._replace(weights=jnp.where(jnp.isfinite(offset), here.weights, 0))
+    theta, unconverged = fit_odds(goals, here, jnp.nan_to_num(offset), num_kept * here.weights.sum() / num_candidates)
+    return goals, theta, together([trouble, unconverged])
+
+
+@jax.jit
+def _tile_odds(
+    chosen: selectors.balanced,
+    score_key: Array,
+    here: Measure,
+    following: Measure,
+    num_candidates: Array,
+    goals: list[Goal],
+    theta: Array,
+) -> Counted:
+    offset, trouble = _offsets(chosen, score_key, here, following, num_candidates)
+    return Counted(offset + features_of(goals, here.points) @ theta, trouble)
+
+
+def _offsets(chosen: Any, key: Array, here: Measure, following: Measure, num_candidates: Array) -> Counted:
+    """Score a tile against itself and the next one, which stands for the rest of the pool."""
+    if chosen.score is None:
+        return Counted(jnp.zeros_like(here.weights), {})
+    rest = (num_candidates - here.weights.sum()) / following.weights.sum()
+    pool = pooled(stack([here, following._replace(weights=rest * following.weights)]))
+    score = chosen.strength * chosen.score.at(here.points, key, pool)
+    lost = jnp.sum((here.weights > 0) & ~jnp.isfinite(score))
+    return Counted(score, {"scores that are not finite": lost})
+
+
+def _tile_by_tile(
+    chosen: Select, key: Array, take: Take, tiles: Sequence[np.ndarray], num_kept: int, tell: Tell
+) -> Selection:
+    """Keep a share of each tile."""
+    num_candidates = sum(map(len, tiles))
+    score, probability = (np.full(num_candidates, np.nan, np.float32) for _ in range(2))
+    ends = np.round(np.cumsum([0, *map(len, tiles)]) / num_candidates * num_kept).astype(int)
+    kept, troubles = [], []
+    for i, rows in enumerate(tiles):
+        tell("selecting", i, len(tiles))
+        share = int(ends[i + 1] - ends[i])
+        bounds = _bounds(share, len(rows))
+        weights, score[rows], probability[rows], trouble = _whole(
+            chosen, jax.random.fold_in(key, i), uniform_measure(take(rows)), bounds
+        )
+        kept.append(rows[np.asarray(weights) > 0])
+        troubles.append(trouble)
+    return Selection(np.sort(np.concatenate(kept)), score, probability, _numbers(together(troubles)), len(tiles))
+
+
+def _numbers(trouble: Mapping[str, Any]) -> dict[str, float]:
+    return {name: np.asarray(value).item() for name, value in trouble.items()}

@@ -1,0 +1,227 @@
+"""Select candidates by what silos tell."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+
+import jax
+import numpy as np
+import pandas as pd
+import tyro
+
+from jaxcollapse.base import Measure
+from jaxcollapse.pipeline import before_after
+from jaxcollapse.pipeline.report import Listing, Quantity, Report
+from jaxcollapse.pipeline.select import DEFAULT, KEEPERS, TILE, Selection, Tell, keep, made
+from jaxcollapse.pipeline.tables import (
+    BLOCK,
+    Reading,
+    Table,
+    read,
+    require_alike,
+    require_unchanged,
+    units_of,
+)  # fmt: skip
+from jaxcollapse.verifiers import VERIFIERS, verifier_bytes
+
+MOST_OF_SILO = 20_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Keep the candidates that a verifier likes, by what silos of real data tell; files hold features in rows."""
+
+    candidates: tyro.conf.Positional[Path]
+    """File of synthetic samples to choose from."""
+    silo: tuple[Path, ...]
+    """Files of real data, one for each silo."""
+    keep: Annotated[int, tyro.conf.arg(metavar="N")]
+    """Candidates to keep."""
+    verifier: Literal[KEEPERS] = DEFAULT  # pyright: ignore[reportInvalidTypeForm]
+    """How to select; single_silo is that of the first."""
+    seed: int = 0
+    """Seed of everything random."""
+    scores: Path | None = None
+    """File, csv or parquet, for a row of each candidate: its row, id, whether it is kept, probability and score."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = dataclasses.field(default_factory=Reading)
+
+    @property
+    def outputs(self) -> tuple[Path | None]:
+        """Files that are written besides the report."""
+        return (self.scores,)
+
+
+def answer(request: Request, tell: Tell) -> tuple[Report, int]:
+    """Select; the status is zero.
+
+    Raises:
+        ValueError: if files or numbers are not allowed.
+    """
+    if request.scores and request.scores.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"scores = {request.scores}: must be a csv or a parquet file")
+    if not request.silo:
+        raise ValueError("silo: name a file of real data or more")
+    tell("reading")
+    silos = [read(path, dataclasses.replace(request.reading, id="")) for path in request.silo]
+    candidates = read(request.candidates, request.reading)
+    require_alike(*silos, candidates)
+    if not 0 < request.keep < len(candidates.rows):
+        raise ValueError(
+            f"keep = {request.keep}: must be at least 1 and less than the {len(candidates.rows)} candidates"
+        )
+    units, rng = units_of(silos, request.reading), np.random.default_rng(request.seed)
+    seen = [units(_some(silo.points, MOST_OF_SILO, rng)) for silo in silos]
+
+    def take(rows: np.ndarray) -> np.ndarray:
+        return units(candidates.points[rows])
+
+    selection = keep(
+        made(request.verifier, seen, request.seed), take, len(candidates.rows), request.keep, request.seed, TILE, tell
+    )
+    tell("comparing")
+    real = before_after.side_of(seen, rng, BLOCK)
+    before = before_after.side(take, np.arange(len(candidates.rows)), rng, BLOCK)
+    after = before_after.side(take, selection.kept, rng, BLOCK)
+    numbers = [before_after.numbers(each, real) for each in (before, after)]
+    of_silos = None if silos[0].labels is None else np.concatenate([np.asarray(silo.labels) for silo in silos])
+    shares = None if candidates.labels is None else before_after.classes(candidates.labels, selection.kept, of_silos)
+    told = _told(request.verifier, silos, len(candidates.rows))
+    warnings = [
+        *_warn_of_data(request, silos, candidates, selection, numbers),
+        *_warn_of_classes(shares),
+    ]
+    require_unchanged(candidates, *silos)
+    report = Report(
+        verb="select",
+        verdict=_verdict(request, candidates, silos, *numbers),
+        quantities=[
+            Quantity("num_candidates", len(candidates.rows), "rows of the candidates that were valid", "rows"),
+            Quantity("num_kept", len(selection.kept), "rows that are kept", "rows"),
+            *before_after.quantities(*numbers),
+            *told,
+        ],
+        listings=[*([shares] if shares else []), before_after.columns(candidates.columns, real, before, after)],
+        charts=[before_after.panel(real, before, after, selection.probability, shares)],
+        warnings=warnings,
+        settings={
+            "candidates": candidates.source,
+            **{f"silo_{i}": silo.source for i, silo in enumerate(silos)},
+            "verifier": request.verifier,
+            "seed": request.seed,
+            "standardised": request.reading.standardise,
+            "columns": ", ".join(candidates.columns),
+            "tiles": selection.num_tiles,
+        },
+        extra={"kept": candidates.rows[selection.kept].tolist()},
+        files={request.scores: _scores(request.scores, candidates, selection)} if request.scores else {},
+    )
+    return report, 0
+
+
+def _some(points: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw rows at random, where there are more than so many."""
+    if len(points) <= most:
+        return np.asarray(points)
+    return np.asarray(points[np.sort(rng.choice(len(points), most, replace=False))])
+
+
+def _verdict(
+    request: Request,
+    candidates: Table,
+    silos: Sequence[Table],
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+) -> str:
+    nearer = "nearer to" if after["frechet"] < before["frechet"] else "farther from"
+    wider = "as wide as" if abs(after["trace_ratio"] - 1) < 0.05 else (
+        "narrower than" if after["trace_ratio"] < 1 else "wider than"
+    )  # fmt: skip
+    return (
+        f"{request.keep} of {len(candidates.rows)} candidates are kept by {request.verifier}, with "
+        f"{len(silos)} silos. The kept are {nearer} the silos' union than all candidates (Fréchet distance "
+        f"{after['frechet']:.3g}, before {before['frechet']:.3g}), and {wider} the union (total variance times "
+        f"{after['trace_ratio']:.2f}). Of the kept {after['precision']:.0%} lie inside the silos' support, of all "
+        f"candidates {before['precision']:.0%}; {after['coverage']:.0%} of the silos' rows have one of the kept among "
+        f"their neighbours, and {before['coverage']:.0%} one of all, samples of {before_after.COMPARED} rows at most."
+    )
+
+
+def _told(name: str, silos: Sequence[Table], num_candidates: int) -> list[Quantity]:
+    """Count the bytes that each silo sends and receives, in single precision."""
+    dim, most = silos[0].points.shape[1], max(len(silo.rows) for silo in silos)
+    counts = []
+
+    def count(points: Any, weights: Any) -> Any:
+        counts.extend(verifier_bytes(name, Measure(points, weights), num_candidates))
+        return weights
+
+    shapes = ((len(silos), most, dim), (len(silos), most))
+    jax.eval_shape(count, *(jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes))
+    taking_part = len(silos) if VERIFIERS[name].everyone else 1
+    total = sum(counts) // taking_part
+    return [
+        Quantity(
+            "bytes_per_silo", total,
+            "what a silo that takes part exchanges with the server, at most, were they apart: messages both ways",
+            "bytes",
+        )
+    ]  # fmt: skip
+
+
+def _warn_of_data(
+    request: Request,
+    silos: Sequence[Table],
+    candidates: Table,
+    selection: Selection,
+    numbers: Sequence[Mapping[str, float]],
+) -> list[str]:
+    """Say what makes the result doubtful."""
+    found = [
+        f"{name}: {value:.3g}" for name, value in selection.trouble.items()
+        if value and name not in ("exchange_rounds", "marginal_error")
+    ]  # fmt: skip
+    found += [f"{t.path}: {t.dropped} invalid rows are dropped" for t in (candidates, *silos) if t.dropped]
+    rows, dim = sum(len(silo.rows) for silo in silos), candidates.points.shape[1]
+    if rows < (asked := dim * (dim + 3) // 2):
+        found.append(f"silos have {rows} rows together, fewer than the {asked} moments of {dim} columns")
+    for silo in silos:
+        if len(silo.rows) > MOST_OF_SILO:
+            found.append(f"{silo.path}: {MOST_OF_SILO} of {len(silo.rows)} rows, drawn at random, stand for all")
+    before, after = numbers
+    if after["precision"] < 0.5:
+        found.append(
+            f"{1 - after['precision']:.0%} of the kept lie outside the support of every silo "
+            f"({1 - before['precision']:.0%} of all candidates)"
+        )
+    if after["trace_ratio"] < 0.8:
+        found.append(f"the kept have {after['trace_ratio']:.2f} of the total variance of the silos' union")
+    return found
+
+
+def _warn_of_classes(shares: Listing | None) -> list[str]:
+    if shares is None:
+        return []
+    lost = shares.frame[shares.frame.falls]
+    expected = "silos" if "silos" in shares.frame else "candidates"
+    return [
+        f"class {row['class']} falls to {row['kept']:.1%} of the kept, from {row[expected]:.1%} of the {expected}"
+        for _, row in lost.iterrows()
+    ]
+
+
+def _scores(path: Path, candidates: Table, selection: Selection) -> Callable[[BinaryIO], Any]:
+    """Lay out a row of each candidate."""
+    frame = pd.DataFrame({"row": candidates.rows})
+    if candidates.ids is not None:
+        frame["id"] = candidates.ids
+    frame["kept"] = np.isin(np.arange(len(frame)), selection.kept)
+    frame["probability"], frame["score"] = selection.probability, selection.score
+
+    def write(file: BinaryIO) -> None:
+        if path.suffix == ".csv":
+            frame.to_csv(file, mode="wb", index=False)
+        else:
+            frame.to_parquet(file, index=False)
+
+    return write
