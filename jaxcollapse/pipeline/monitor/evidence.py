@@ -4,15 +4,15 @@ Differences :math:`D_i = s_i - s_0` to generation 0, in units of the deviation o
 
 .. math:: C_{ij} = \frac{1}{N_0} + \frac{[i = j]}{N_i} + \sum_{k \le \min(i, j)} \kappa_k
 
-where nothing collapses: samples of one model (:math:`\kappa = 0`), or of models that are refitted on n rows, which walk.
+where nothing collapses: samples of one model (:math:`\kappa = 0`), or of models that are refitted on n rows and walk.
 Against the null stand drifts :math:`\theta g(i)` with weights :math:`\theta \sim N(0, \tau^2)`. With
 :math:`U = g' C^{-1} D`, :math:`I = g' C^{-1} g` and :math:`v = 1 + \tau^2 I` the likelihood ratio is
 
 .. math:: E = v^{-p/2} \exp \frac{\tau^2 |U|^2}{2 v}, \qquad
           E = 2 v^{-1/2} \exp \frac{\tau^2 U^2}{2 v} \, \Phi \Bigl( \frac{\tau U}{\sqrt v} \Bigr) \text{ of a loss},
 
-of p coordinates, or of :math:`\theta > 0` alone [robbins1970]_. It is a martingale in the number of generations, and so is
-the average over shapes g, scales :math:`\tau` and statistics; by Ville's inequality
+of p coordinates, or of :math:`\theta > 0` alone [robbins1970]_. It is a martingale in the number of generations,
+and so is the average over shapes g, scales :math:`\tau` and statistics, whose C is the same; by Ville's inequality
 :math:`P(\max_t E_t \ge 1/a) \le a` [ramdas2023]_.
 """
 
@@ -30,7 +30,7 @@ WORKFLOWS = {"replace": lambda k: np.ones(np.shape(k)), "accumulate": lambda k: 
 
 
 def steps(workflow: str, num_kept: int, num_generations: int) -> Float[np.ndarray, " t"]:
-    r"""Compute the variance :math:`\kappa_k = w_k^2 / n` of a step of the model's walk, in units of one row's, k = 1..T."""
+    r"""Compute variances :math:`\kappa_k = w_k^2 / n`, k = 1..T, of steps of the model's walk, one row's being 1."""
     return WORKFLOWS[workflow](np.arange(1, num_generations + 1)) ** 2 / num_kept
 
 
@@ -68,7 +68,7 @@ def scales(rows: float, walk: Float[np.ndarray, " most"]) -> Float[np.ndarray, "
         walk: steps until the last onset and five generations more.
     """
     num = len(walk)
-    root = np.linalg.cholesky(covariance(np.full(num + 1, rows), walk))
+    root = np.linalg.cholesky(covariance(np.full(num + 1, float(rows)), walk))
     information = np.cumsum(np.linalg.solve(root, shapes(num)) ** 2, axis=0)
     at = np.tile(ONSETS, 1 + len(WORKFLOWS)) + AHEAD - 1
     return np.array(SCALES) / information[at, np.arange(len(at))][:, None]
@@ -111,17 +111,13 @@ def average(log_terms: ArrayLike) -> Float[np.ndarray, "*rest"]:
 
 
 def slope(
-    differences: Float[np.ndarray, "*runs t"],
-    covariances: Float[np.ndarray, "*runs t t"],
-    shape: Float[np.ndarray, " t"],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    differences: Float[np.ndarray, " t"], covariances: Float[np.ndarray, "t t"], shape: Float[np.ndarray, " t"]
+) -> tuple[float, float, float]:
     r"""Fit :math:`D = \theta g` by generalised least squares: :math:`U / I`, I, and the chi-square of what is left."""
     root = np.linalg.cholesky(covariances)
-    g = np.linalg.solve(root, np.broadcast_to(shape[:, None], (*root.shape[:-1], 1)))[..., 0]
-    d = np.linalg.solve(root, differences[..., None])[..., 0]
-    information = (g**2).sum(axis=-1)
-    theta = (g * d).sum(axis=-1) / information
-    return theta, information, ((d - theta[..., None] * g) ** 2).sum(axis=-1)
+    g, d = np.linalg.solve(root, np.stack([shape, differences], axis=1)).T
+    theta = g @ d / (g @ g)
+    return theta, g @ g, ((d - theta * g) ** 2).sum()
 
 
 def predict(
@@ -141,12 +137,12 @@ def predict(
     return weights @ differences + theta * rest, np.sqrt(variance)
 
 
-def uniform_radius(information: ArrayLike, tau2: float, a: float) -> Float[np.ndarray, "*runs"]:
+def uniform_radius(information: float, tau2: float, a: float) -> float:
     r"""Compute the half width of an interval for :math:`\theta` that holds at all generations at once.
 
     .. math:: \sqrt{\frac{1 + \tau^2 I}{\tau^2 I^2} \log \frac{1 + \tau^2 I}{a^2}}
 
     with probability at least 1 - a [robbins1970]_.
     """
-    v = 1 + tau2 * np.asarray(information)
+    v = 1 + tau2 * information
     return np.sqrt(v / tau2 * np.log(v / a**2)) / information

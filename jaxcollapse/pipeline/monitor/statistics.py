@@ -7,7 +7,6 @@ model and R differ in at the start is an error of fit; collapse is a departure f
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy
 from jaxtyping import Float
 from sklearn.cluster import KMeans
 
@@ -200,8 +199,11 @@ def _count(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _map(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    r"""Compute the symmetric T with :math:`T \Sigma T = \Sigma_0`, the optimal transport between Gaussians [knott1984]_."""
-    values, vectors = np.linalg.eigh(source)
-    root = vectors * np.sqrt(np.maximum(values, TINY))
-    inverse = vectors / np.sqrt(np.maximum(values, TINY))
-    return inverse @ scipy.linalg.sqrtm(root.T @ target @ root).real @ inverse.T
+    r"""Compute the symmetric T with :math:`T \Sigma T = \Sigma_0`, optimal between Gaussians [knott1984]_."""
+    root, inverse = _power(source, 0.5), _power(source, -0.5)
+    return inverse @ _power(root @ target @ root, 0.5) @ inverse
+
+
+def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors * np.maximum(values, TINY) ** exponent @ vectors.T

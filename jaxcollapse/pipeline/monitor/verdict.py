@@ -38,7 +38,7 @@ ADVICE = {
 
 
 class Trend(NamedTuple):
-    r"""How spread is lost: as :math:`e^{-\beta t}`, or as :math:`\exp(-\beta \sum_{k \le t} 1 / (k + 1)) \sim t^{-\beta}`.
+    r"""How spread is lost: as :math:`e^{-\beta t}`, or as :math:`e^{-\beta (1/2 + \dots + 1/(t + 1))} \sim t^{-\beta}`.
 
     Attributes:
         family: exponential or power law.
@@ -140,6 +140,8 @@ def gather(log: Log, *, refits: bool) -> Evidence:
     settings, samples, moments = log.settings, log.samples, log.first
     refits = refits and settings.num_kept is not None
     first, later, k = samples[0], samples[1:], len(moments.mean)
+    if not later:
+        return Evidence({}, np.zeros(0))
     steps = walk(settings, len(later), refits=refits)
     taus = evidence.scales(first.rows, walk(settings, evidence.MOST, refits=refits))
     rows = np.array([each.rows for each in samples], float)
@@ -225,7 +227,7 @@ def _mechanism(log: Log, refit: Evidence) -> str:
 def trend(log: Log) -> Trend:
     """Fit the rate at which spread is lost since generation 0."""
     differences, covariances, sigma = _spread(log)
-    workflow = _workflow(log)
+    workflow = workflow_of(log)
     shape = evidence.progress(workflow, np.arange(1, len(log.samples)))
     beta, information, _ = evidence.slope(differences, covariances, shape)
     fixed = scipy.stats.norm.ppf(0.975) / np.sqrt(information)
@@ -257,7 +259,7 @@ def half_life(workflow: str, beta: float) -> float:
 def forecast(log: Log, coming: int = COMING) -> Float[np.ndarray, "coming 3"]:
     """Predict the spread of the coming samples, as a share of generation 0's, with the ends of 95% bands."""
     differences, covariances, sigma = _spread(log, coming)
-    shape = evidence.progress(_workflow(log), np.arange(1, len(log.samples) + coming))
+    shape = evidence.progress(workflow_of(log), np.arange(1, len(log.samples) + coming))
     expected, deviation = evidence.predict(differences, covariances, shape)
     radius = scipy.stats.norm.ppf([0.5, 0.975, 0.025])
     return np.exp(-sigma * (expected[:, None] + radius * deviation[:, None]))
@@ -271,7 +273,7 @@ def _spread(log: Log, coming: int = 0) -> tuple[np.ndarray, np.ndarray, float]:
     return -changes(log, "spread")[0] / sigma, evidence.covariance(rows, steps), sigma
 
 
-def _workflow(log: Log) -> str:
+def workflow_of(log: Log) -> str:
     """Choose how spread is lost: by the workflow, or where it is not known by the fit."""
     if log.settings.workflow:
         return log.settings.workflow
@@ -289,8 +291,8 @@ def _warnings(log: Log) -> list[str]:
     found = []
     if k < d:
         found.append(
-            f"Only the {k} leading principal axes of {d} columns are watched: the others depend on these, or have fewer "
-            "than ten rows an axis."
+            f"Only the {k} leading principal axes of {d} columns are watched: the others depend on these, or have too "
+            "few rows, ten an axis."
         )
     copied = [t for t, each in enumerate(log.samples) if each.copies > INDEPENDENT_COPIES]
     if copied:

@@ -1,6 +1,7 @@
 """The monitor of a run: add the sample of each generation, and hear how it stands."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Monitor:
         self.path, self.settings = Path(path), Settings(num_kept, workflow, false_alarms)
         self._reference = statistics.check_rows("reference", reference)
         self._digest = results.digest(self._reference)
-        self._held: contextlib.ExitStack | None = None
+        self._release: Callable[[], None] | None = None
         self.log = self._read()
 
     def __enter__(self) -> "Monitor":
@@ -56,12 +57,13 @@ class Monitor:
             except BlockingIOError:
                 raise BlockingIOError(f"{self.path}: another process adds to this log") from None
             self.log = self._read()
-            self._held = stack.pop_all()
+            self._release = stack.pop_all().close
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._held, held = None, self._held
-        held.close()
+        self._release, release = None, self._release
+        if release:
+            release()
 
     def verdict(self) -> Verdict:
         """Say how the run stands.
@@ -74,13 +76,13 @@ class Monitor:
         return judge(self.log)
 
     def add(self, features: Any) -> Verdict:
-        """Add the sample of the next generation, [n, d], the first time that of generation 0, and say how the run stands.
+        """Add the next generation's sample [n, d], the first time generation 0's, and say how the run stands.
 
         Raises:
-            ValueError: if it is not finite, of another width than the reference, too small, or one that was added before.
+            ValueError: if it is not finite, of another width than the reference, too small, or was added before.
             BlockingIOError: if another process adds to the log.
         """
-        if self._held is None:
+        if self._release is None:
             with self:
                 return self.add(features)
         points = statistics.check_rows("features", features)
