@@ -12,8 +12,8 @@ Against the null stand drifts :math:`\theta g(i)` with weights :math:`\theta \si
           E = 2 v^{-1/2} \exp \frac{\tau^2 U^2}{2 v} \, \Phi \Bigl( \frac{\tau U}{\sqrt v} \Bigr) \text{ of a loss},
 
 of p coordinates, or of :math:`\theta > 0` alone [robbins1970]_. It is a martingale in the number of generations,
-and so is the average over shapes g, scales :math:`\tau` and statistics, whose C is the same; by Ville's inequality
-:math:`P(\max_t E_t \ge 1/a) \le a` [ramdas2023]_.
+and so is the average over shapes g, scales :math:`\tau` and statistics, as far as their C is the same; by Ville's
+inequality :math:`P(\max_t E_t \ge 1/a) \le a` [ramdas2023]_.
 """
 
 import numpy as np
@@ -45,13 +45,11 @@ def progress(workflow: str, generations: ArrayLike) -> Float[np.ndarray, "*shape
     return np.concatenate([[0.0], np.cumsum(weights)])[generations]
 
 
-def covariance(
-    rows: Float[np.ndarray, "*runs t1"], walk: Float[np.ndarray, "*runs t"]
-) -> Float[np.ndarray, "*runs t t"]:
+def covariance(rows: Float[np.ndarray, " t1"], walk: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t t"]:
     """Compute C from effective numbers of rows of generations 0..T and the steps of the walk."""
-    noise, generations = 1 / rows[..., 1:], np.arange(walk.shape[-1])
-    walked = np.cumsum(walk, axis=-1)[..., np.minimum(generations[:, None], generations)]
-    return 1 / rows[..., :1, None] + noise[..., None] * np.eye(len(generations)) + walked
+    generations = np.arange(len(walk))
+    walked = np.cumsum(walk)[np.minimum(generations[:, None], generations)]
+    return 1 / rows[0] + np.diag(1 / rows[1:]) + walked
 
 
 def shapes(num_generations: int) -> Float[np.ndarray, "t s"]:
@@ -76,7 +74,7 @@ def scales(rows: float, walk: Float[np.ndarray, " most"]) -> Float[np.ndarray, "
 
 def log_evidence(
     differences: Float[np.ndarray, "*runs t p"],
-    covariances: Float[np.ndarray, "*runs t t"],
+    covariances: Float[np.ndarray, "t t"],
     taus: Float[np.ndarray, "s 3"],
     *,
     one_sided: bool,
@@ -89,11 +87,9 @@ def log_evidence(
         taus: :math:`\tau^2`, of `scales`.
         one_sided: with p = 1.
     """
-    if not differences.shape[-2]:
-        return differences[..., 0]
     root = np.linalg.cholesky(covariances)
-    g = np.linalg.solve(root, np.broadcast_to(shapes(root.shape[-1]), (*root.shape[:-1], len(taus))))
-    information = np.cumsum(g**2, axis=-2)[..., None]
+    g = np.linalg.solve(root, shapes(len(root)))
+    information = np.cumsum(g**2, axis=0)[..., None]
     score = np.cumsum(g[..., None] * np.linalg.solve(root, differences)[..., None, :], axis=-3)
     v = 1 + taus * information
     if one_sided:

@@ -86,7 +86,7 @@ class Verdict(NamedTuple):
 
     def __str__(self) -> str:
         cause = f", {'' if self.level == 'alarm' else 'perhaps '}{self.mechanism}" if self.mechanism else ""
-        lost = ", ".join(f"{name} {-share:+.1%}" for name, share in self.losses.items())
+        lost = ", ".join(f"{name} {0 - share:+.1%}" for name, share in self.losses.items())
         return f"generation {self.generation}: {self.level}{cause}; {lost}; p = {self.p:.2g}. {self.advice}"
 
 
