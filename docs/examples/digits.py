@@ -1,7 +1,7 @@
 """A team's three verbs on handwritten digits: `python docs/examples/digits.py DIRECTORY`.
 
-Ten silos hold a class each. A Gaussian mixture, fitted to all of them once, is trained five times on the quarter of its own
-samples that a verifier keeps: one silo, or all of them together.
+Ten silos hold a class each. A Gaussian mixture, fitted to all of them once, is trained five times on the quarter of its
+own samples that a verifier keeps: one silo, or all of them together.
 """
 
 import sys
@@ -69,4 +69,4 @@ if __name__ == "__main__":
     os.chdir(place)
     real = write_features(Path())
     for name in VERIFIERS:
-        print(name, run(Path(), name, real))
+        sys.stdout.write(f"{name}: {run(Path(), name, real)}\n")
