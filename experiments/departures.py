@@ -27,7 +27,6 @@ from jaxcollapse.experiments.support.ranges import Range
 from jaxcollapse.experiments.support.runner import Output, Runner
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.metrics import METRICS, POINT_METRICS
-from jaxcollapse.record import record_samples
 from jaxcollapse.sweep import Axis, along
 
 RECORDED = ("frechet", "precision", "recall", "coverage")
@@ -93,11 +92,20 @@ def changed(config: Config, setting: str) -> Config:
 
 
 def record_scores(config: Config, images: Images, space: Space, silos: Measure, silo: Any) -> Record:
-    """Record scores of samples in principal components, whatever the verifiers see."""
+    """Record scores of samples in principal components, whatever the verifiers see.
+
+    `frechet_images` is the distance of images, whose pixels are in their range: much of what is far off is cut there.
+    """
     metrics = {name: (METRICS | POINT_METRICS)[name] for name in RECORDED}
-    in_components = partial(project, images.pca)
-    truth = uniform_measure(in_components(images.test.points))
-    return record_samples(metrics, truth, space.trained, config.num_scored, lambda x: in_components(space.decode(x)))
+    truth = uniform_measure(project(images.pca, images.test.points))
+
+    def record(key, state, info):
+        points = space.trained.sample(key, state.params, config.num_scored)
+        shown = project(images.pca, space.decode(points))
+        scores = {name: of(key, uniform_measure(space.components(points)), truth) for name, of in metrics.items()}
+        return scores | {"frechet_images": METRICS["frechet"](key, uniform_measure(shown), truth)}
+
+    return record
 
 
 def run(config: Config, runner: Runner) -> Output:
@@ -127,7 +135,7 @@ def run(config: Config, runner: Runner) -> Output:
     for generator in config.generators:
         random = last(generator, config.settings[0], "random")  # which sees nothing of what is changed
         runs = {s: along("verifier", {v: last(generator, s, v) for v in config.verifiers}) for s in settings}
-        of_random = {f"random_{name}": random[name] for name in RECORDED}
+        of_random = {f"random_{name}": random[name] for name in (*RECORDED, "frechet_images")}
         compared = along("setting", runs)
         generators[generator] = compared.assign(of_random | {"gain": np.log2(random.frechet / compared.frechet)})
     arrays: xr.Dataset = along("generator", generators)

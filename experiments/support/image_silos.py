@@ -140,6 +140,7 @@ class Space(NamedTuple):
         trained: the generator itself, where candidates are made worse than its samples: what is scored.
         encode: from images to points.
         decode: from points to images.
+        components: from points to principal components, of pixels that may be out of their range.
         embed: from points to the features that verifiers see.
     """
 
@@ -147,6 +148,7 @@ class Space(NamedTuple):
     trained: Generator
     encode: Embed
     decode: Embed
+    components: Embed
     embed: Embed
 
 
@@ -157,12 +159,12 @@ def in_components(config: ImageComparison, images: Images, generator: Generator)
         return clip(reconstruct(images.pca, components))
 
     seen = same if config.features == "pca" else lambda components: images.embed(decode(components))
-    return Space(generator, generator, partial(project, images.pca), decode, seen)
+    return Space(generator, generator, partial(project, images.pca), decode, same, seen)
 
 
 def in_pixels(images: Images, generator: Generator) -> Space:
     """Let a generator work in pixels."""
-    return Space(generator, generator, same, clip, lambda pixels: images.embed(clip(pixels)))
+    return Space(generator, generator, same, clip, partial(project, images.pca), lambda x: images.embed(clip(x)))
 
 
 def clip(pixels: jax.Array) -> jax.Array:
