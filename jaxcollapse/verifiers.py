@@ -52,7 +52,7 @@ class Settings:
         num_support: support points S of the schemes' references.
         num_rounds: rounds of the schemes.
         num_self: candidates that stand for the pool where potentials are debiased; none: they are not.
-        max_rounds: rounds of federated Sinkhorn at most; it takes as many as it needs.
+        max_rounds: rounds of federated Sinkhorn and of capped transport at most; they take as many as they need.
         num_gradients: gradients that the logistic fit asks of each silo in a generation.
         privacy: loss of privacy (epsilon, delta) of a silo's one message, for `private_tilt`.
         max_norm: bound on the features of `private_tilt`.
@@ -275,7 +275,7 @@ def private_balanced(p: Problem) -> Select:
 
 def capped(p: Problem) -> Select:
     """Keep the candidates to which the silos' mixture is cheapest to move, each once."""
-    return selectors.capped(p.silos, p.epsilon)
+    return selectors.capped(p.silos, p.epsilon, p.settings.max_rounds)
 
 
 def center_matching(p: Problem) -> Select:
@@ -377,7 +377,7 @@ VERIFIERS = {
     "private_balanced": Verifier(
         private_balanced, before=_by(*(lambda p, pool, i=i: p.private_messages[i] for i in (0, 1)))
     ),
-    "capped": Verifier(capped, each=_by(lambda p, pool: capped_transport(p.epsilon, 1))),
+    "capped": Verifier(capped, each=_by(lambda p, pool: capped_transport(p.epsilon, 1, p.settings.max_rounds))),
     "center_matching": Verifier(center_matching, before=_moments, everyone=False),
     "covariance_matching": Verifier(covariance_matching, before=_moments, everyone=False),
     "k_means": Verifier(k_means),

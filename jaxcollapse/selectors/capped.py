@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Key
 from jaxcollapse.base import Counted, Measure, Sizes
 from jaxcollapse.exchanges import capped_transport, carry_out_counted
 from jaxcollapse.selectors.budget import below_all, pareto, scored
-from jaxcollapse.tree import closure
+from jaxcollapse.tree import closure, static
 
 
 @closure
@@ -21,10 +21,12 @@ class capped:
     Attributes:
         silos: stacked, [K, m, d].
         epsilon: in squared units of the data, shape [].
+        num_rounds: of the exchange at most.
     """
 
     silos: Measure
     epsilon: Float[Array | float, ""]
+    num_rounds: int = static(default=1000)
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
         return self.draw(key, self.log_odds(key, pool, sizes), pool, sizes)
@@ -35,7 +37,7 @@ class capped:
 
     def log_odds(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
         """Compute those with which candidates are kept."""
-        exchange = capped_transport(self.epsilon, below_all(sizes, pool))
+        exchange = capped_transport(self.epsilon, below_all(sizes, pool), self.num_rounds)
         log_p, trouble = scored(lambda key, pool: carry_out_counted(exchange, key, pool, self.silos), key, pool)
         certain = -jnp.finfo(log_p.dtype).eps
         log_odds = jnp.where(
