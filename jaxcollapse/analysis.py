@@ -62,3 +62,15 @@ def standard_error(values: ArrayLike, axis: int = 0) -> NDArray[np.float64]:
     r"""Estimate the standard error :math:`s / \sqrt k` of a mean over k seeds."""
     values = np.asarray(values, float)
     return np.asarray(values.std(axis, ddof=1) / np.sqrt(values.shape[axis]))
+
+
+def wilson(count: ArrayLike, size: ArrayLike, level: float = 0.95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""Bound a probability by Wilson's interval [wilson1927]_, from counts k among n.
+
+    .. math:: \frac{1}{1 + z^2/n} \Big( \hat p + \frac{z^2}{2n}
+              \pm z \sqrt{\frac{\hat p (1 - \hat p)}{n} + \frac{z^2}{4 n^2}} \Big), \qquad \hat p = k / n.
+    """
+    size = np.asarray(size, float)
+    share, z2 = np.asarray(count, float) / size, scipy.stats.norm.ppf((1 + level) / 2) ** 2 / size
+    centre, half = share + z2 / 2, np.sqrt(z2 * (share * (1 - share) + z2 / 4))
+    return np.asarray((centre - half) / (1 + z2)), np.asarray((centre + half) / (1 + z2))

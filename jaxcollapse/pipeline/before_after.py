@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from jaxcollapse.analysis import wilson
 from jaxcollapse.base import Measure, Moments
 from jaxcollapse.metrics import METRICS, POINT_METRICS
 from jaxcollapse.paper_figures.support import style
@@ -91,9 +92,16 @@ def _neighbours(points: np.ndarray, real: np.ndarray) -> dict[str, jax.Array]:
 
 
 def quantities(before: Mapping[str, float], after: Mapping[str, float]) -> list[Quantity]:
-    """List numbers of all candidates and of those kept."""
+    """List numbers of all candidates and of those kept; shares of sampled rows have intervals."""
+
+    def bounds(name: str, share: float) -> tuple[float, float]:
+        if name not in NEIGHBOURS:
+            return np.nan, np.nan
+        low, high = wilson(share * COMPARED, COMPARED)
+        return float(low), float(high)
+
     return [
-        Quantity(f"{name}_{when}", found[name], f"{words}; {whose}", UNITS.get(name, ""))
+        Quantity(f"{name}_{when}", found[name], f"{words}; {whose}", UNITS.get(name, ""), *bounds(name, found[name]))
         for name, words in DEFINITIONS.items()
         for when, whose, found in (("before", "all candidates", before), ("after", "the kept", after))
     ]
@@ -109,7 +117,7 @@ def columns(names: Sequence[str], silos: Side, before: Side, after: Side) -> Lis
 
 
 def classes(labels: np.ndarray, kept: np.ndarray, of_silos: np.ndarray | None) -> Listing:
-    """List shares of classes; where silos have no labels, the kept are compared with all candidates."""
+    """List shares of classes among the candidates, the kept, and the silos' rows where they have labels."""
     names, of_rows = np.unique(labels, return_inverse=True)
     if of_silos is not None:
         names = np.union1d(names, of_silos)
@@ -122,12 +130,13 @@ def classes(labels: np.ndarray, kept: np.ndarray, of_silos: np.ndarray | None) -
     if of_silos is not None:
         found["silos"] = np.array([np.mean(of_silos == name) for name in names])
     frame = pd.DataFrame(found)
-    expected = found.get("silos", found["candidates"])
+    expected = np.minimum(found["candidates"], found.get("silos", 1))
     error = np.sqrt(expected * (1 - expected) / len(kept))
     frame["falls"] = (frame.kept < expected / 2) & (frame.kept < expected - 4 * error)
-    meanings = {"falls": "whether the share kept is less than half of that of the silos, beyond four standard errors"}
-    if of_silos is None:
-        meanings = {"falls": meanings["falls"].replace("the silos", "the candidates")}
+    meanings = {
+        "falls": "whether the share kept is less than half of that of the candidates and of the silos, beyond four "
+        "standard errors"
+    }
     return Listing("classes", "Shares of classes", frame, meanings)
 
 

@@ -183,7 +183,7 @@ def _svg(chart: Chart) -> str:
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         plt.close(figure)
     drawn = file.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
+    drawn = re.sub(r"(?s)<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :])
     drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{chart.name}-", drawn)
     return drawn.replace("<svg", f'<svg role="img" aria-label="{html.escape(chart.caption, quote=True)}"', 1)
 
@@ -198,7 +198,7 @@ h1 {{ font-size: 1.4rem; }} h2 {{ font-size: 1.1rem; margin-top: 2rem; }}
 .warnings {{ border-left: 4px solid #D55E00; padding: .5rem 1rem .5rem 2rem; background: #fdf4ee; }}
 .wide {{ overflow-x: auto; }} table {{ border-collapse: collapse; font-size: .9rem; }}
 th, td {{ text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }}
-figure {{ margin: 1.5rem 0; }} figure svg {{ max-width: 100%; height: auto; }}
+figure {{ margin: 1.5rem 0; }} figure svg {{ width: 100%; height: auto; }}
 figcaption, dl {{ font-size: .9rem; color: #444; }} dt {{ font-weight: 600; }} dd {{ margin: 0 0 .4rem 1rem; }}
 @media print {{ body {{ margin: 0; max-width: none; font-size: 10pt; }} figure, tr {{ break-inside: avoid; }} }}
 </style></head><body>

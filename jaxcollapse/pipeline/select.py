@@ -12,6 +12,7 @@ without bias, and with the candidate itself in it. Other verifiers keep their sh
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -101,8 +102,14 @@ def made(name: str, silos: Sequence[Any], key: int) -> Select:
     silos = [np.asarray(silo, np.float32) for silo in silos]
     ends = np.cumsum([0, *map(len, silos)])
     rows = [np.arange(*pair) for pair in itertools.pairwise(ends)]
-    setup_key, _ = jax.random.split(jax.random.key(key))
-    return verifier(name, stack_silos(np.concatenate(silos), rows), setup_key)
+    return _made(name, stack_silos(np.concatenate(silos), rows), jax.random.key(key))
+
+
+@partial(jax.jit, static_argnums=0)
+def _made(name: str, silos: Measure, key: Array) -> Select:
+    """Make a verifier in one program."""
+    setup_key, _ = jax.random.split(key)
+    return verifier(name, silos, setup_key)
 
 
 def keep(chosen: Select, take: Take, num_candidates: int, num_kept: int, key: int, tile: int, tell: Tell) -> Selection:

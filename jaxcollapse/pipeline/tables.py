@@ -61,9 +61,9 @@ class Reading:
     columns: tuple[str, ...] = ()
     """Columns of features, by name; all but those of label and id, where none are named. Of an npz file, its array."""
     label: str = ""
-    """Column of classes, or array of an npz file."""
+    """Column of classes, or array of an npz file, in the files that have it."""
     id: str = ""
-    """Column of names of rows, or array of an npz file."""
+    """Column of names of rows, or array of an npz file, in the files that have it."""
     features: str = ""
     """MODULE:FUNCTION, from blocks of what a file holds (an array, or words where one column is named) to features
     [n, d]; from the path, where it is of another kind."""
@@ -132,12 +132,18 @@ def require_unchanged(*tables: Table) -> None:
             raise ValueError(f"{table.path} has changed while it was read")
 
 
-def require_alike(*tables: Table) -> None:
-    """Require the same columns of all files.
+def require_alike(options: Reading, *tables: Table) -> None:
+    """Require the same columns of all files, and those of labels and ids of one at least.
 
     Raises:
-        ValueError: if they differ.
+        ValueError: if they differ, or none has them.
     """
+    for flag, name, found in (
+        ("label", options.label, [table.labels for table in tables]),
+        ("id", options.id, [table.ids for table in tables]),
+    ):
+        if name and all(each is None for each in found):
+            raise ValueError(f"{flag} = {name!r}: no file has such a column")
     first, *others = tables
     for other in others:
         if len(other.columns) != len(first.columns):
@@ -170,7 +176,6 @@ def units_of(real: Sequence[Table], options: Reading) -> Units:
     Raises:
         ValueError: if a column is constant, or is not told apart in single precision.
     """
-    require_alike(*real)
     count = sum(len(table.points) for table in real)
     first = np.asarray(real[0].points[0], np.float64)
     total = square = np.zeros_like(first)
@@ -203,8 +208,8 @@ def _made(function: Callable[[Any], Any], values: np.ndarray) -> np.ndarray:
 
 
 def _open_npy(path: Path, options: Reading, *, words: bool) -> tuple[tuple[str, ...], Iterator[Block]]:
-    if named := options.columns or options.label or options.id:
-        raise Unreadable(f"{path}: an npy file has no columns by name, and {named!r} is asked for")
+    if options.columns:
+        raise Unreadable(f"{path}: an npy file has no columns by name, and {', '.join(options.columns)} are asked for")
     return (), iter([Block(np.load(path, mmap_mode="r", allow_pickle=False))])
 
 
@@ -214,10 +219,11 @@ def _open_npz(path: Path, options: Reading, *, words: bool) -> tuple[tuple[str, 
         wanted = options.columns or tuple(names)
         if len(wanted) != 1:
             raise Unreadable(f"{path}: holds the arrays {', '.join(names)}: name the one of features with --columns")
-        asked = [wanted[0], options.label, options.id]
-        if missing := [name for name in asked if name and name not in archive.files]:
-            raise Unreadable(f"{path}: has no array {missing[0]!r}, only {', '.join(archive.files)}")
-        values, labels, ids = (archive[name] if name else None for name in asked)
+        if wanted[0] not in archive.files:
+            raise Unreadable(f"{path}: has no array {wanted[0]!r}, only {', '.join(archive.files)}")
+        values, labels, ids = (
+            archive[name] if name in archive.files else None for name in (wanted[0], options.label, options.id)
+        )
     return (), iter([Block(values, labels, ids)])
 
 
@@ -246,8 +252,8 @@ _OPEN = {".npy": _open_npy, ".npz": _open_npz, ".csv": _open_csv, ".parquet": _o
 
 def _asked(path: Path, header: Sequence[str], options: Reading) -> tuple[tuple[str, ...], list[str]]:
     """Choose the columns of features, and the others that are read."""
-    others = [name for name in (options.label, options.id) if name]
-    if missing := [name for name in (*options.columns, *others) if name not in header]:
+    others = [name for name in (options.label, options.id) if name in header]
+    if missing := [name for name in options.columns if name not in header]:
         raise Unreadable(f"{path}: has no column {missing[0]!r}, only {', '.join(header)}")
     names = options.columns or tuple(name for name in header if name not in others)
     if not names:
@@ -276,7 +282,7 @@ def _blocks(
                     "name the columns of features with --columns"
                 )
             values = found.to_numpy(float, na_value=np.nan)
-        told = (frame[name].astype(str).to_numpy() if name else None for name in (options.label, options.id))
+        told = (frame[name].astype(str).to_numpy() if name in frame else None for name in (options.label, options.id))
         yield Block(values, *told)
         start += len(frame)
 

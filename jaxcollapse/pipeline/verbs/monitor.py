@@ -51,7 +51,7 @@ def answer(request: Request, tell: Callable[[str], None]) -> tuple[Report, int]:
     """
     tell("reading")
     tables = [read(path, request.reading) for path in (request.reference, request.add) if path]
-    require_alike(*tables)
+    require_alike(request.reading, *tables)
     monitor = Monitor(
         request.log,
         reference=tables[0].points,

@@ -63,9 +63,8 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     if not request.silo:
         raise ValueError("silo: name a file of real data or more")
     tell("reading")
-    silos = [read(path, dataclasses.replace(request.reading, id="")) for path in request.silo]
-    candidates = read(request.candidates, request.reading)
-    require_alike(*silos, candidates)
+    *silos, candidates = (read(path, request.reading) for path in (*request.silo, request.candidates))
+    require_alike(request.reading, *silos, candidates)
     if not 0 < request.keep < len(candidates.rows):
         raise ValueError(
             f"keep = {request.keep}: must be at least 1 and less than the {len(candidates.rows)} candidates"
@@ -84,7 +83,8 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     before = before_after.side(take, np.arange(len(candidates.rows)), rng, BLOCK)
     after = before_after.side(take, selection.kept, rng, BLOCK)
     numbers = [before_after.numbers(each, real) for each in (before, after)]
-    of_silos = None if silos[0].labels is None else np.concatenate([np.asarray(silo.labels) for silo in silos])
+    labelled = [silo.labels for silo in silos if silo.labels is not None]
+    of_silos = np.concatenate(labelled) if len(labelled) == len(silos) else None
     shares = None if candidates.labels is None else before_after.classes(candidates.labels, selection.kept, of_silos)
     told = _told(request.verifier, silos, len(candidates.rows))
     warnings = [
@@ -202,12 +202,13 @@ def _warn_of_data(
 def _warn_of_classes(shares: Listing | None) -> list[str]:
     if shares is None:
         return []
-    lost = shares.frame[shares.frame.falls]
-    expected = "silos" if "silos" in shares.frame else "candidates"
-    return [
-        f"class {row['class']} falls to {row['kept']:.1%} of the kept, from {row[expected]:.1%} of the {expected}"
-        for _, row in lost.iterrows()
+    found = [
+        f"class {row['class']} falls to {row['kept']:.1%} of the kept, from {row['candidates']:.1%} of the candidates"
+        for _, row in shares.frame[shares.frame.falls].iterrows()
     ]
+    if "silos" in shares.frame and (missing := shares.frame[shares.frame.candidates == 0]["class"].tolist()):
+        found.append(f"no candidate is of class {', '.join(missing)}, of which silos have rows")
+    return found
 
 
 def _scores(path: Path, candidates: Table, selection: Selection) -> Callable[[BinaryIO], Any]:
