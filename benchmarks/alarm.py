@@ -31,7 +31,7 @@ class Benchmark:
     """Runs of each scenario without collapse."""
     collapsing: int = 100
     """Runs of each scenario with collapse."""
-    library: int = 50
+    library: int = 30
     """Runs that the library sees, the first of each scenario."""
     num_generations: int = 20
     """T."""
@@ -76,6 +76,13 @@ def still(draw, num=1000):
             yield draw(rng, num)
 
     return run
+
+
+def misfitted(rng, num_generations):
+    """Draw all samples from one law that is wider than the reference, and off."""
+    yield standard(rng, 1000)
+    for _ in range(num_generations + 1):
+        yield 2 * standard(rng, 1000) + 0.5
 
 
 def bootstrap(rng, num_generations):
@@ -179,6 +186,7 @@ HEALTHY = (
     Scenario("Student t, 5 degrees", still(lambda rng, num: rng.standard_t(5, (num, 16)))),
     Scenario("accumulate, refitted", refitted(accumulate=True), "accumulate", 1000),
     Scenario("bootstrap of 1000 rows", bootstrap),
+    Scenario("a model that fits badly", misfitted),
     Scenario("200 rows", still(standard, 200)),
     Scenario("640 rows, 64 columns", still(lambda rng, num: standard(rng, num, 64), 640)),
     Scenario("rounded to integers", still(lambda rng, num: np.round(standard(rng, num)))),

@@ -314,3 +314,19 @@ def test_verb_without_log_or_sample_is_refused(tmp_path):
     np.save(tmp_path / "reference.npy", REFERENCE)
     with pytest.raises(ValueError, match="there is no log yet, add the sample of generation 0"):
         answer(Request(tmp_path / "log", tmp_path / "reference.npy", reading=Reading()), lambda word: None)
+
+
+def test_collapse_to_a_point_alarms(tmp_path):
+    """After it nothing varies, and its generation's deviations are zero."""
+    samples = [normal([11, 0]), normal([11, 1]), np.zeros((200, 4)), np.ones((200, 4)), 2 * np.ones((200, 4))]
+    for settings in ({}, {"num_kept": 200, "workflow": "replace"}):
+        found = judge(logged(samples, **settings))
+        assert (found.level, found.since) == ("alarm", 2)
+        assert found.losses["spread"] > 0.999
+        assert np.all(np.isfinite(forecast(logged(samples, **settings))))
+
+
+def test_generation_zero_without_sampling_error_is_refused(tmp_path):
+    sides = np.where(np.arange(200) % 2, 1.0, -1.0)[:, None]
+    with pytest.raises(ValueError, match="all rows of generation 0 are equally far from their mean: add columns"):
+        Monitor(tmp_path / "log", reference=normal(1, dim=1)).add(sides)

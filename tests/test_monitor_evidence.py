@@ -114,12 +114,12 @@ def test_uniform_interval_ends_where_the_mixture_says_so():
 REFERENCE = np.random.default_rng(23).standard_normal((2000, 4))
 WITHIN = statistics.frame(REFERENCE, 1000)
 FIRST = statistics.moments(WITHIN, np.random.default_rng(24).standard_normal((1000, 4)))
-UNCAPPED = WITHIN._replace(cap=1e9)
+UNCAPPED = FIRST._replace(cap=1e9)
 
 
 def test_spread_and_volume_are_those_of_the_covariance():
     x = RNG.standard_normal((300, 4)) * [1, 2, 0.5, 1]
-    found = statistics.measure(UNCAPPED, FIRST, x)
+    found = statistics.measure(WITHIN, UNCAPPED, x)
     covariance = np.cov(((x - WITHIN.centre) @ WITHIN.axes).T)
     bias = np.mean([scipy.special.digamma((300 - i) / 2) - np.log(299 / 2) for i in (1, 2, 3, 4)])
     np.testing.assert_allclose(found.spread, np.log(np.trace(covariance) / 4))
@@ -130,7 +130,7 @@ def test_spread_and_volume_are_those_of_the_covariance():
 def test_deviation_of_the_volume_is_the_jackknife():
     x = RNG.standard_t(8, (60, 4))
     left_out = [np.linalg.slogdet(np.cov(np.delete(x, i, axis=0).T, ddof=0))[1] / 4 for i in range(60)]
-    found = statistics.measure(UNCAPPED, FIRST, x).volume_deviation
+    found = statistics.measure(WITHIN, UNCAPPED, x).volume_deviation
     np.testing.assert_allclose(found, 59 * np.std(left_out), rtol=1e-9)
 
 
@@ -159,9 +159,9 @@ def test_units_and_origins_of_columns_do_not_matter():
 
 def test_affine_change_moves_no_row_to_another_cell_once_undone():
     x = np.random.default_rng(26).standard_normal((500, 4))
-    start = statistics.moments(UNCAPPED, x)
-    shrunk = statistics.measure(UNCAPPED, start, 0.3 * x + 1.0)
-    same = statistics.measure(UNCAPPED, start, x)
+    z = (x - WITHIN.centre) @ WITHIN.axes
+    start = FIRST._replace(cap=1e9, mean=z.mean(axis=0), covariance=np.cov(z.T))
+    shrunk, same = (statistics.measure(WITHIN, start, each) for each in (0.3 * x + 1.0, x))
     np.testing.assert_array_equal(shrunk.moved, same.cells)
     assert np.any(shrunk.cells != same.cells)
 

@@ -16,6 +16,7 @@ from jaxcollapse.theory.closed_forms import replace_log_det
 LEAST_ROWS = 20
 ROWS_AN_AXIS = 10
 CELLS = 12
+EDGE, QUANTILE = 0.95, 0.99
 ROWS_CLUSTERED = 5_000
 TINY = 1e-12  # variance at which a sample has collapsed to a point: logarithms stay finite
 
@@ -26,29 +27,25 @@ class Frame(NamedTuple):
     Attributes:
         centre: mean of the reference, [d].
         axes: [d, k], to coordinates of covariance I.
-        cap: 99% quantile of its squared radius about the mean, where the radius of a row ends.
-        edge: 95% quantile, where the tail begins.
         cells: centres of cells, [c, k].
     """
 
     centre: Float[np.ndarray, " d"]
     axes: Float[np.ndarray, "d k"]
-    cap: float
-    edge: float
     cells: Float[np.ndarray, "c k"]
 
 
 class Sample(NamedTuple):
     r"""Statistics of a sample of N rows.
 
-    With :math:`u_j` the centred rows, their radius capped, :math:`W = \sum_j u_j u_j' / (N - 1)`.
+    With :math:`u_j` the rows about their mean, their distance capped, :math:`W = \sum_j u_j u_j' / (N - 1)`.
 
     Attributes:
         rows: N.
         spread: :math:`\log(\operatorname{tr} W / k)`, the variance of an average axis.
         volume: :math:`\log\det W / k`, that of their geometric mean, less the bias of a Gaussian sample of N rows.
         tail: share of rows beyond the edge.
-        mean: [k].
+        mean: [k], that of all rows and the :math:`u_j` about it, which far rows hardly move.
         cells: rows nearest to each centre, [c].
         moved: the same once an affine map has given the rows the mean and covariance of generation 0, [c].
         copies: share of rows that equal an earlier one.
@@ -69,19 +66,19 @@ class Sample(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Of generation 0: of its rows as they are, and with their distance from the mean capped.
+    """What generation 0 fixes.
 
     Attributes:
         mean: [k].
-        covariance: [k, k].
-        capped_mean: [k].
-        capped_covariance: W, [k, k].
+        covariance: W, [k, k].
+        cap: 99% quantile of the squared distance from the mean, where the distance of a row ends.
+        edge: 95% quantile, where the tail begins.
     """
 
     mean: Float[np.ndarray, " k"]
     covariance: Float[np.ndarray, "k k"]
-    capped_mean: Float[np.ndarray, " k"]
-    capped_covariance: Float[np.ndarray, "k k"]
+    cap: float
+    edge: float
 
 
 def check_rows(name: str, points: Any, least: int = LEAST_ROWS) -> Float[np.ndarray, "n d"]:
@@ -105,7 +102,7 @@ def check_rows(name: str, points: Any, least: int = LEAST_ROWS) -> Float[np.ndar
 
 
 def frame(reference: Float[np.ndarray, "m d"], num_rows: int) -> Frame:
-    """Fix axes and thresholds.
+    """Fix axes and cells.
 
     Axes are the leading principal ones of standardised columns: as many as columns are independent, and at most one for
     ten rows.
@@ -129,11 +126,10 @@ def frame(reference: Float[np.ndarray, "m d"], num_rows: int) -> Frame:
     values, vectors = values[::-1][:num_axes], vectors[:, ::-1][:, :num_axes]
     axes = vectors / np.sqrt(values) / scale[:, None]
     z = (reference - centre) @ axes
-    square = (z**2).sum(axis=1)
-    edge, cap = np.quantile(square, [0.95, 0.99])
-    near = _capped(z, cap)[np.random.default_rng(0).permutation(len(z))[:ROWS_CLUSTERED]]
-    found = KMeans(min(CELLS, len(z) // ROWS_AN_AXIS), n_init=4, random_state=0).fit(near)
-    return Frame(centre, axes, float(cap), float(edge), found.cluster_centers_)
+    near = _capped(z, np.quantile((z**2).sum(axis=1), QUANTILE))
+    some = np.random.default_rng(0).permutation(len(z))[:ROWS_CLUSTERED]
+    found = KMeans(min(CELLS, len(z) // ROWS_AN_AXIS), n_init=4, random_state=0).fit(near[some])
+    return Frame(centre, axes, found.cluster_centers_)
 
 
 def moments(within: Frame, points: Float[np.ndarray, "n d"]) -> Moments:
@@ -143,8 +139,10 @@ def moments(within: Frame, points: Float[np.ndarray, "n d"]) -> Moments:
         ValueError: if the rows have no spread in a direction of the reference.
     """
     z = (points - within.centre) @ within.axes
-    found = Moments(z.mean(axis=0), np.atleast_2d(np.cov(z.T, ddof=0)), *_capped_moments(z, within.cap)[1:])
-    if np.linalg.eigvalsh(found.capped_covariance)[0] < TINY:
+    cap = float(np.quantile(((z - z.mean(axis=0)) ** 2).sum(axis=1), QUANTILE))
+    _, mean, covariance = _capped_moments(z, cap)
+    found = Moments(mean, covariance, cap, float(np.quantile(((z - mean) ** 2).sum(axis=1), EDGE)))
+    if np.linalg.eigvalsh(found.covariance)[0] < TINY:
         raise ValueError(
             "features: generation 0 has no spread in a direction in which the reference has: collapsed already"
         )
@@ -159,22 +157,22 @@ def measure(within: Frame, first: Moments, points: Float[np.ndarray, "n d"]) -> 
     """
     z = (points - within.centre) @ within.axes
     num, k = z.shape
-    u, centre, covariance = _capped_moments(z, within.cap)
+    u, mean, covariance = _capped_moments(z, first.cap)
     squares = (u**2).sum(axis=1)
     values, vectors = np.linalg.eigh(covariance)
     values = np.maximum(values, TINY)
     lever = ((u @ vectors) ** 2 / values).sum(axis=1) * num / (num - 1) ** 2
     bias = replace_log_det(num, 1, k)[1] / k - np.log1p(-1 / num)
-    moved = (z - centre) @ _map(covariance, first.capped_covariance) + first.capped_mean
+    moved = (z - mean) @ _map(covariance, first.covariance) + first.mean
     return Sample(
         rows=num,
         spread=float(np.log(values.mean())),
         volume=float(np.log(values).mean() - bias),
-        tail=float(((z**2).sum(axis=1) > within.edge).mean()),
-        mean=z.mean(axis=0),
+        tail=float((((z - first.mean) ** 2).sum(axis=1) > first.edge).mean()),
+        mean=mean,
         cells=_count(z, within.cells),
         moved=_count(moved, within.cells),
-        copies=float(1 - len(np.unique(points, axis=0)) / num),
+        copies=1 - len({row.tobytes() for row in points}) / num,
         spread_deviation=float(squares.std() / squares.mean() if squares.any() else 0.0),
         volume_deviation=float((num - 1) * np.log1p(-np.minimum(lever, 1 - TINY)).std() / k),
     )

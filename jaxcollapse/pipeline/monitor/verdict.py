@@ -17,12 +17,12 @@ from jaxtyping import Float, Int
 
 from jaxcollapse.pipeline.monitor import evidence
 from jaxcollapse.pipeline.monitor.log import Log, Settings
-from jaxcollapse.pipeline.monitor.statistics import TINY
 from jaxcollapse.theory.closed_forms import replace_log_det
 
 LEVELS = ("ok", "watch", "alarm")
 MEASURES = ("spread", "volume")
 LOSS = 0.05  # of variance
+LEAST_DEVIATION = 0.1  # of generation 0's, where a sample has none
 COMING = 10  # generations of a forecast
 INDEPENDENT_COPIES = 0.4  # a sample with replacement from as many rows has a share 1 / e of copies
 FAMILIES = {"replace": "exponential", "accumulate": "power law"}
@@ -154,7 +154,7 @@ def gather(log: Log, *, refits: bool) -> Evidence:
 
     def loss(name):
         values, deviations = (np.array([getattr(each, name + end) for each in samples]) for end in ("", "_deviation"))
-        relative = (np.maximum(deviations[:-1], TINY) / deviations[0]) ** 2 if refits else 1.0
+        relative = np.maximum(deviations[:-1] / deviations[0], LEAST_DEVIATION) ** 2 if refits else 1.0
         return (values[0] - values[1:]) / deviations[0], relative
 
     spread, of_spread = loss("spread")

@@ -104,6 +104,8 @@ class Monitor:
         least = 2 * log.frame.axes.shape[1]
         statistics.check_rows("features", points, max(least, statistics.LEAST_ROWS))
         sample = statistics.measure(log.frame, log.first, points)
+        if not log.samples and min(sample.spread_deviation, sample.volume_deviation) < statistics.TINY:
+            raise ValueError("features: all rows of generation 0 are equally far from their mean: add columns")
         log = log._replace(samples=(*log.samples, sample), digests=(*log.digests, digest))
         (logs.append if self.log else logs.begin)(self.path, log)
         self.log = log

@@ -168,7 +168,7 @@ def _generations(log: Log) -> Listing:
         {
             "spread_left": f"{DEFINITIONS['spread']}, % of generation 0's",
             "volume_left": f"{DEFINITIONS['volume']}, % of generation 0's; of either {LOSS:.0%} less is tested for",
-            "tail": "rows beyond the radius that holds 95% of the reference, %",
+            "tail": "rows beyond the distance that holds 95% of generation 0, %",
             "copies": "rows that equal an earlier one, %",
             "log10_evidence": "evidence against one and the same model, in powers of ten",
             "log10_evidence_refit": "against healthy refits; the same where the number kept is not known",
