@@ -165,7 +165,7 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(team, capsys):
         (["--keep", "0"], "keep = 0"),
         (["--silo", "nowhere.csv"], "nowhere.csv not found"),
         (["--silo", "nan.csv"], "nan.csv: 1 rows hold what is no finite number, the first is row 1, column 'x': nan"),
-        (["--silo", "narrow.npy", "--label", ""], "pool.csv"),
+        (["--silo", "narrow.npy"], "narrow.npy has 3 columns of features, and silo0.csv 4"),
         (["--verifier", "best"], "--verifier"),
         (["--scores", "scores.txt"], "must be a csv or a parquet file"),
         (["--scores", "nowhere/scores.csv"], "nowhere not found"),
@@ -181,6 +181,17 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(team, capsys):
         assert sorted(team.iterdir()) == before
     assert main([*ASKED, "--silo", "nan.csv", "silo1.csv", "--drop-invalid"]) == 0
     assert "nan.csv: 1 invalid rows are dropped" in " ".join(capsys.readouterr().out.split())
+
+
+def test_silos_may_be_named_one_by_one(team, capsys):
+    one_by_one = [word for i in range(3) for word in ("--silo", f"silo{i}.csv")]
+    kept = []
+    for silos in (["--silo", *one_by_one[1::2]], one_by_one):
+        assert main(["select", "pool.csv", *ASKED[6:], "--json", "-", *silos]) == 0
+        kept.append(json.loads(capsys.readouterr().out)["kept"])
+    assert kept[0] == kept[1]
+    assert main(["select", "pool.csv", "--keep", "150"]) == 2
+    assert "silo: name a file of real data or more" in capsys.readouterr().err
 
 
 def test_json_on_standard_output_is_all_that_is_there(team):

@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import tyro
 from jaxtyping import Float
 
 from jaxcollapse.data.features import user_function
 from jaxcollapse.data.files import Unreadable, open_file, reading
 
+Files = tyro.conf.UseAppendAction[tuple[tuple[Path, ...], ...]]
+"""Files of a flag that is given once, with all of them, or several times."""
 BLOCK = 2**16  # rows
 KINDS = (".npy", ".npz", ".csv", ".parquet")
 

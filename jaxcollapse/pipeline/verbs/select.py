@@ -1,6 +1,7 @@
 """Select candidates by what silos tell."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
@@ -16,6 +17,7 @@ from jaxcollapse.pipeline.report import Listing, Quantity, Report
 from jaxcollapse.pipeline.select import DEFAULT, KEEPERS, TILE, Selection, Tell, keep, made
 from jaxcollapse.pipeline.tables import (
     BLOCK,
+    Files,
     Reading,
     Table,
     read,
@@ -34,8 +36,8 @@ class Request:
 
     candidates: tyro.conf.Positional[Path]
     """File of synthetic samples to choose from."""
-    silo: tuple[Path, ...]
-    """Files of real data, one for each silo."""
+    silo: Files
+    """Files of real data, one for each silo: --silo A B, or --silo A --silo B."""
     keep: Annotated[int, tyro.conf.arg(metavar="N")]
     """Candidates to keep."""
     verifier: Literal[KEEPERS] = DEFAULT  # pyright: ignore[reportInvalidTypeForm]
@@ -60,10 +62,11 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     """
     if request.scores and request.scores.suffix not in (".csv", ".parquet"):
         raise ValueError(f"scores = {request.scores}: must be a csv or a parquet file")
-    if not request.silo:
+    if not any(request.silo):
         raise ValueError("silo: name a file of real data or more")
     tell("reading")
-    *silos, candidates = (read(path, request.reading) for path in (*request.silo, request.candidates))
+    paths = (*itertools.chain.from_iterable(request.silo), request.candidates)
+    *silos, candidates = (read(path, request.reading) for path in paths)
     require_alike(request.reading, *silos, candidates)
     if not 0 < request.keep < len(candidates.rows):
         raise ValueError(
