@@ -22,7 +22,6 @@ from jaxcollapse.pipeline.assess.forecast import Future, forecast
 from jaxcollapse.pipeline.assess.present import drawings, listings, quantities
 from jaxcollapse.pipeline.assess.verdict import verdict
 from jaxcollapse.pipeline.report import Report
-from jaxcollapse.targets import fit_target
 from jaxcollapse.verifiers import VERIFIERS
 
 NUM_FORECASTS = 50  # resamples, whose standard deviation makes the interval
@@ -60,28 +59,27 @@ def assess(
         num_generations: T that the forecast is for.
         workflow: replace, accumulate or accumulate_subsample.
         verifiers: names of `VERIFIERS`, whose gains over random selection are predicted.
-        generator: whose effect on data is measured where no candidates are given; by default a mixture of ten Gaussians.
+        generator: whose effect on data is measured where there are no candidates; by default ten Gaussians, mixed.
         num_modes: cells that stand for classes where there are no labels.
         max_bias: of the mean, in standard deviations of the population, that is accepted.
         seed: of everything random.
         tell: what is going on is told to.
 
     Returns:
-        A report. Its quantity `is_incomplete` is one where a class or mode is missing or scarce, or where the mean is off
-        by more than `max_bias` and more than chance.
+        A report. Its quantity `is_incomplete` is one where a class or mode is missing or scarce, or where the mean is
+        off by more than `max_bias` and more than chance.
 
     Raises:
         ValueError: if an argument is not allowed, or tables do not fit together.
     """
-    setting = Setting(
-        check_count("num_kept", num_kept, low=2), budget, check_count("num_generations", num_generations, low=1), workflow,
-        max_bias,
-    )  # fmt: skip
+    num_kept = check_count("num_kept", num_kept, low=2)
+    num_generations = check_count("num_generations", num_generations, low=1)
     check_budget(budget)
     check_names("workflow", [workflow], WORKFLOWS)
     check_names("verifier", verifiers, VERIFIERS)
     check_count("num_modes", num_modes, low=2)
     check_range("max_bias", max_bias, low=0)
+    setting = Setting(num_kept, budget, num_generations, workflow, max_bias)
     rng = np.random.default_rng(check_count("seed", seed))
     tell("reading rows and columns")
     evidence = gather(reference, silos, population, candidates, seed)
@@ -104,12 +102,12 @@ def assess(
     target, note = _regular(apart.reference)
     start, known = (jax.tree.map(lambda x: x[: 1 + NUM_FORECASTS], m) for m in (apart.population, target))
     future = forecast(
-        start, known, _factors(expansion.log_trace, rng), workflow=workflow, num_kept=num_kept,
+        start, known, factors_of(expansion.log_trace, rng), workflow=workflow, num_kept=num_kept,
         budget=min(1.0, budget / (1 - junk)), num_generations=num_generations,
     )  # fmt: skip
     tell("predicting gains")
     short, kept = min(num_generations, gain.MAX_GENERATIONS), min(num_kept, gain.MAX_KEPT)
-    nearest = gain.by_distance(fit_target(jax.tree.map(lambda x: x[0], target)))
+    nearest = gain.by_distance(jax.tree.map(lambda x: x[0], target))
     try:
         gained, traces, wrong = gain.gains(
             {"mahalanobis": nearest} | {name: name for name in verifiers},
@@ -130,7 +128,7 @@ def assess(
     settings = {
         **setting._asdict(), "num_modes": num_modes, "seed": seed, "resamples": NUM_RESAMPLES,
         "rows": {part.name: part.num_rows for part in evidence.parts}, "columns_used": data.shape[1],
-        "predictions": f"{gain.NUM_SEEDS} seeds, n = {kept}, {short} generations, {gain.MAX_SILO} points of a party at most",
+        "predictions": f"{gain.NUM_SEEDS} seeds, n = {kept}, {short} generations, {gain.MAX_SILO} rows a party at most",
     }  # fmt: skip
     return Report("assess", verdict(found), quantities(found), listings(found), drawings(found), notes, settings)
 
@@ -142,7 +140,7 @@ def _whole(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([part.points for part in parts]), np.concatenate(masses)
 
 
-def _factors(rate: Interval, rng: np.random.Generator) -> np.ndarray:
+def factors_of(rate: Interval, rng: np.random.Generator) -> np.ndarray:
     """Draw what a generation multiplies a covariance by; a rate whose interval holds zero counts as zero."""
     mean = float(rate.mean) if rate.low * rate.high > 0 else 0.0
     return np.exp(np.append(mean, rng.normal(mean, (rate.high - rate.low) / (2 * 1.96), NUM_FORECASTS)))
@@ -166,7 +164,9 @@ def _missing_population(evidence: Evidence) -> list[str]:
         return []
     if len(evidence.parties) == 1:
         return ["Nothing says what should be covered: name other parties' files, or a sample of the population."]
-    return ["The union of all parties stands for the population, of which no sample is given: what nobody holds goes unseen."]
+    return [
+        "The union of all parties stands for the population, of which there is no sample: what nobody has goes unseen."
+    ]
 
 
 def _resampled(log_traces: np.ndarray | None) -> pd.DataFrame:
@@ -183,10 +183,10 @@ def _disagreement(future: Future, resampled: pd.DataFrame) -> list[str]:
     last = resampled.iloc[-1]
     told, low, high = (curve[int(last.generation)] for curve in future.log_trace)
     apart = np.log(last.trace) - told
-    if abs(apart) <= AGREEMENT or low <= np.log(last.high) and np.log(last.low) <= high:
+    if abs(apart) <= AGREEMENT or (low <= np.log(last.high) and np.log(last.low) <= high):
         return []
     return [
         f"The Gaussian theory does not fit these data: it leaves {np.exp(told):.2g} of the variance after "
-        f"{int(last.generation)} generations, and resampled data {last.trace:.2g}. Trust the first for a generator that is "
-        "Gaussian, and the second for one that keeps the shape of its data."
+        f"{int(last.generation)} generations, and resampled data {last.trace:.2g}. Trust the first for a generator "
+        "that is Gaussian, and the second for one that keeps the shape of its data."
     ]

@@ -42,15 +42,15 @@ class Estimate(NamedTuple):
     @property
     def is_beyond_chance(self) -> bool:
         """Whether no sample by chance alone was as far, which happens once in 201 times."""
-        return self.seen > self.noise
+        return bool(self.seen > self.noise)
 
 
 class Bias(NamedTuple):
-    """Of a reference, from the population.
+    r"""Of a reference, from the population.
 
     Attributes:
         mean: b.
-        trace_ratio: r; its noise is that of :math:`|\\log r|`.
+        trace_ratio: r; its noise is that of :math:`|\log r|`.
         frechet: F.
         reference: moments, [B + 1], of the sample itself and then of its resamples.
         population: likewise.

@@ -1,7 +1,6 @@
 """What a reference and silos cover of a population: by the balls about points, by class, and by mode."""
 
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,16 +89,16 @@ def coverage(evidence: Evidence, rng: np.random.Generator) -> Coverage:
                 num_points = np.array(sizes_of["precision" if name == "precision" else "recall"])
                 silos[f"{name}_low"], silos[f"{name}_high"] = wilson(found[:num, i] * num_points, num_points)
         silos = pd.concat([silos, _by_moments(evidence)], axis=1)
-        without = _without(evidence, union, population, masks)
-    return Coverage(pd.DataFrame(reference, ["reference", "random sample"], NAMES), silos, without, sizes, len(union.points))
+        without = _without(evidence, union, population, masks, rng)
+    return Coverage(
+        pd.DataFrame(reference, ["reference", "random sample"], NAMES), silos, without, sizes, len(union.points)
+    )
 
 
 def _take(rng: np.random.Generator, parts: tuple[Part, ...]) -> Points:
     """Draw points by size of the parts, of each `MIN_POINTS` at least."""
     rows = np.array([part.num_rows for part in parts])
-    sizes = [
-        min(len(part.points), max(MIN_POINTS, round(MAX_POINTS * part.num_rows / rows.sum()))) for part in parts
-    ]
+    sizes = [min(len(part.points), max(MIN_POINTS, round(MAX_POINTS * part.num_rows / rows.sum()))) for part in parts]
     chosen = [
         part.points[rng.choice(len(part.points), size, replace=False)] for part, size in zip(parts, sizes, strict=True)
     ]
@@ -114,8 +113,11 @@ def _halves(rng: np.random.Generator, num: int, size: int) -> list[tuple[np.ndar
 
 def _four(y: Points, x: Points, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Measure all four of some points y beside some points x, for each pair of masks."""
-    masses = [np.float32([mask * of.weights for mask in masks]) for of, masks in zip((y, x), zip(*pairs), strict=True)]
-    return np.asarray(_compared(np.float32(y.points), np.float32(x.points), *masses))
+    masses = [
+        np.float32([mask * of.weights for mask in masks])
+        for of, masks in zip((y, x), zip(*pairs, strict=True), strict=True)
+    ]
+    return np.asarray(_compared(np.float32(y.points), np.float32(x.points), *masses), float)
 
 
 @jax.jit
@@ -144,11 +146,15 @@ def _by_moments(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _without(evidence: Evidence, union: Points, population: Points, masks: list[np.ndarray]) -> pd.DataFrame:
-    """Measure the union, and the union without each party, against the population."""
+def _without(
+    evidence: Evidence, union: Points, population: Points, masks: list[np.ndarray], rng: np.random.Generator
+) -> pd.DataFrame:
+    """Measure the union, the union without each party, and without as many random rows, against the population."""
     everything = np.ones(len(population.points), bool)
-    left = [np.ones(len(union.points), bool), *(~mask for mask in masks)]
+    by_chance = [rng.permutation(mask) for mask in masks for _ in range(NUM_DRAWS)]
+    left = [np.ones(len(union.points), bool), *(~mask for mask in (*masks, *by_chance))]
     found = _four(union, population, [(mask, everything) for mask in left])
+    kept, random = found[1 : 1 + len(masks)], found[1 + len(masks) :].reshape(len(masks), NUM_DRAWS, 4).mean(axis=1)
     parts = evidence.parties if evidence.population is None else (*evidence.parties, evidence.population)
     points = np.concatenate([part.points for part in parts])
     owner = np.repeat(np.arange(len(parts)), [len(part.points) for part in parts])
@@ -159,10 +165,12 @@ def _without(evidence: Evidence, union: Points, population: Points, masks: list[
     return pd.DataFrame(
         {
             "silo": [part.name for part in evidence.parties],
-            "coverage_without": found[1:, 3],
-            "coverage_lost": found[0, 3] - found[1:, 3],
-            "recall_without": found[1:, 1],
-            "recall_lost": found[0, 1] - found[1:, 1],
+            "coverage_without": kept[:, 3],
+            "coverage_lost": found[0, 3] - kept[:, 3],
+            "coverage_lost_by_chance": found[0, 3] - random[:, 3],
+            "recall_without": kept[:, 1],
+            "recall_lost": found[0, 1] - kept[:, 1],
+            "recall_lost_by_chance": found[0, 1] - random[:, 1],
             "frechet_without": distance[1:],
             "frechet_gained": distance[1:] - distance[0],
         }
@@ -221,7 +229,7 @@ def shares(evidence: Evidence, num_modes: int = NUM_MODES, seed: int = 0) -> pd.
     return pd.DataFrame(found)
 
 
-def wilson(count: ArrayLike, size: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def wilson(count: ArrayLike, size: ArrayLike) -> tuple[Any, Any]:
     """Compute Wilson's interval of 95% of a share."""
     z = scipy.stats.norm.ppf(0.975)
     size = np.asarray(size, float)

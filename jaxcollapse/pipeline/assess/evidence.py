@@ -17,7 +17,7 @@ _DOMINANT = 0.9
 
 
 class Part(NamedTuple):
-    """Rows of one table, in the coordinates of all.
+    r"""Rows of one table, in the coordinates of all.
 
     Attributes:
         name: such as a file's.
@@ -25,7 +25,7 @@ class Part(NamedTuple):
         labels: [n], or None.
         num_rows: of the table.
         num_duplicates: rows that are equal to an earlier one.
-        effective_size: :math:`(\\sum_i c_i)^2 / \\sum_i c_i^2` with the numbers c of copies of distinct rows.
+        effective_size: :math:`(\sum_i c_i)^2 / \sum_i c_i^2` with the numbers c of copies of distinct rows.
         hashes: of all rows.
     """
 
@@ -171,8 +171,8 @@ def _notes_on_columns(columns: np.ndarray, reference: np.ndarray, whole: np.ndar
     if (still := (reference.std(axis=0) <= 1e-9 * whole.std(axis=0)) & (variances > 0)).any():
         shown = ", ".join(columns[still][:10])
         notes.append(
-            f"{still.sum()} columns vary in the population and are constant in the reference ({shown}"
-            f"{', ...' * (still.sum() > 10)}): a verifier takes any other value there for a fault."
+            f"Columns that vary in the population are constant in the reference, {still.sum()} of them ({shown}"
+            f"{', ...' * bool(still.sum() > 10)}): a verifier takes any other value there for a fault."
         )
     widest = variances.argmax()
     if len(columns) > 1 and variances[widest] > _DOMINANT * variances.sum():
@@ -221,8 +221,8 @@ def _notes_on_rows(found: Evidence) -> list[str]:
             shared = np.isin(part.hashes, found.population.hashes).sum()
             if shared:
                 notes.append(
-                    f"{shared} of the {part.num_rows} rows of {part.name} are in the population's sample: they count as "
-                    "covered, and a sample that no party holds is a fairer test."
+                    f"{shared} of the {part.num_rows} rows of {part.name} are in the population's sample: they count "
+                    "as covered, and a sample that no party holds is a fairer test."
                 )
     for part in found.parts:
         if part.num_duplicates > 0.01 * part.num_rows:

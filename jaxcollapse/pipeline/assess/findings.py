@@ -65,7 +65,7 @@ class Findings(NamedTuple):
     def is_biased(self) -> bool:
         """Whether the mean is off by more than is accepted, and by more than chance."""
         mean = None if self.bias is None else self.bias.mean
-        return mean is not None and mean.is_beyond_chance and mean.low > self.setting.max_bias
+        return mean is not None and mean.is_beyond_chance and bool(mean.low > self.setting.max_bias)
 
     @property
     def is_incomplete(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a verifier that knows a reference by its moments does to diversity: the Gaussian mean field at measured moments."""
+"""What a verifier that knows a reference by its moments does to diversity: the mean field at measured moments."""
 
 from functools import partial
 from typing import NamedTuple
@@ -39,7 +39,14 @@ class Future(NamedTuple):
 
 
 def forecast(
-    start: Moments, reference: Moments, factors: np.ndarray, *, workflow: str, num_kept: int, budget: float, num_generations: int
+    start: Moments,
+    reference: Moments,
+    factors: np.ndarray,
+    *,
+    workflow: str,
+    num_kept: int,
+    budget: float,
+    num_generations: int,
 ) -> Future:
     r"""Forecast the trace of a Gaussian generator's model under selection by distance to a reference.
 

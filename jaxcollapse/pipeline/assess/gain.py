@@ -5,24 +5,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from jaxcollapse.analysis import Interval, seed_interval
-from jaxcollapse.base import Generator, Measure, Moments, Select, Target
-from jaxcollapse.gain import Expansion, measure_expansion, surrogate
+from jaxcollapse.base import Generator, Measure, Moments, Select
+from jaxcollapse.gain import Expansion, surrogate
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.pipeline.assess.bias import NUM_RESAMPLES, moments_of
 from jaxcollapse.pipeline.assess.coverage import wilson
 from jaxcollapse.scores import mahalanobis
 from jaxcollapse.selectors import top
 from jaxcollapse.simulate import simulate
+from jaxcollapse.targets import fit_target
 
-MAX_KEPT = 200  # by a stand-in, in a generation
-MAX_SILO = 300  # points of a party, in predictions
+MAX_KEPT = 100  # by a stand-in, in a generation
+MAX_SILO = 150  # points of a party, in predictions
 MAX_DRAWN = 1000
-NUM_SEEDS = 8
-MAX_GENERATIONS = 20
+NUM_SEEDS = 5
+MAX_GENERATIONS = 5
 
 
 def expansion_of_candidates(
@@ -57,11 +59,15 @@ def expansion_of_candidates(
     share = weights / weights.sum()
     found = rates(np.ones(len(candidates)), weights)
     again = [
-        rates(rng.multinomial(len(candidates), np.full(len(candidates), 1 / len(candidates))), rng.multinomial(num, share))
+        rates(
+            rng.multinomial(len(candidates), np.full(len(candidates), 1 / len(candidates))), rng.multinomial(num, share)
+        )
         for _ in range(NUM_RESAMPLES)
     ]
     half = 1.96 * np.std(again, axis=0)
-    trace, determinant = (Interval(*(np.float64(x) for x in (f, f - h, f + h))) for f, h in zip(found, half, strict=True))
+    trace, determinant = (
+        Interval(*(np.float64(x) for x in (f, f - h, f + h))) for f, h in zip(found, half, strict=True)
+    )
     junk = moments_of(candidates, [out.astype(float)]) if out.any() else moments_of(data, [weights])
     return Expansion(trace, determinant, junk_share, Moments(*(np.float32(leaf[0]) for leaf in junk)))
 
@@ -113,6 +119,6 @@ def gains(
     return frame, {name: trace - trace[:, :1] for name, trace in traces.items()}, wrong
 
 
-def by_distance(target: Target) -> Select:
-    """Make the verifier of the forecast."""
-    return top(mahalanobis(jax.tree.map(np.float32, target)))
+def by_distance(reference: Moments) -> Select:
+    """Make the verifier of the forecast, in single precision."""
+    return top(mahalanobis(fit_target(jax.tree.map(jnp.float32, reference))))

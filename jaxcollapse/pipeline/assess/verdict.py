@@ -35,8 +35,8 @@ def _reference(found: Findings) -> list[str]:
         )
     else:
         said.append(
-            f"No bias of its mean can be told: it is {number(mean.seen)} standard deviations off, and samples of its size "
-            f"by chance up to {number(mean.noise)}."
+            f"No bias of its mean can be told: it is {number(mean.seen)} standard deviations off, and samples of its "
+            f"size by chance up to {number(mean.noise)}."
         )
     spread = found.bias.trace_ratio
     if spread.is_beyond_chance:
@@ -49,7 +49,9 @@ def _forecast(found: Findings) -> list[str]:
     life, left = future.half_life, np.exp([curve[-1] for curve in future.log_trace])
     who = f"A verifier that keeps the {number(100 * setting.budget)}% nearest to it, under {setting.workflow},"
     if future.multiplier.mean > 1:
-        return [f"{who} leaves the generator expanding: variance grows by {number(future.multiplier.mean)} a generation."]
+        return [
+            f"{who} leaves the generator expanding: variance grows by {number(future.multiplier.mean)} a generation."
+        ]
     shown = f"{number(left[0])} of the variance after {setting.num_generations} generations"
     if life.mean > 1000 * setting.num_generations:
         return [f"{who} leaves {shown}, and hardly takes more."]
@@ -62,8 +64,8 @@ def _selection(found: Findings) -> list[str]:
     if found.junk:
         best = 1 - found.junk
         said.append(
-            f"{number(100 * found.junk)}% of candidates lie farther out than any real row: keep about {number(best)} of "
-            f"them, not {number(setting.budget)}."
+            f"{number(100 * found.junk)}% of candidates lie farther out than any real row: keep about {number(best)} "
+            f"of them, not {number(setting.budget)}."
         )
     if found.gains is None:
         return [*said, "Whether selection pays is not predicted."]
@@ -76,7 +78,11 @@ def _selection(found: Findings) -> list[str]:
         return [*said, f"Today {chosen}, or select only what is certainly wrong."]
     best = paying.index[0]
     with_whom = (
-        "" if best in alone else ", told by all parties" if len(found.evidence.parties) > 1 else ", told by the reference"
+        ""
+        if best in alone
+        else ", told by all parties"
+        if len(found.evidence.parties) > 1
+        else ", told by the reference"
     )
     said.append(
         f"Select with {label(best)}{with_whom}: the Fréchet distance is predicted to be "
@@ -88,26 +94,24 @@ def _selection(found: Findings) -> list[str]:
 
 
 def _others(found: Findings) -> list[str]:
-    if len(found.evidence.parties) == 1:
-        return ["Collect what is missing before selecting."] if found.is_incomplete and found.bias else []
-    without, ours = found.coverage.without, found.coverage.silos
-    assert without is not None
+    without = found.coverage.without
+    if without is None:
+        return ["Collect what is missing before selecting."] if found.is_incomplete else []
     everyone = float(without.coverage_without.iloc[0] + without.coverage_lost.iloc[0])
-    others = without.iloc[1:]
-    worth = others.sort_values("coverage_lost", ascending=False).iloc[0]
-    if found.is_incomplete:
-        said = "Collaborate"
-        if found.evidence.population is not None:
-            alone = float(found.coverage.reference.coverage["reference"])
-            said += f": all parties cover {number(everyone)} of the population, the reference alone {number(alone)}"
-        said += "."
+    silos = without.iloc[1:].set_index("silo")
+    worth = (silos.coverage_lost - silos.coverage_lost_by_chance).sort_values(ascending=False)
+    if not found.is_incomplete:
+        said = "Other parties add little that the reference lacks."
+    elif found.evidence.population is None:
+        said = "Collaborate."
     else:
-        said = "Collaboration adds little that the reference lacks."
-    if worth.coverage_lost > CLEAR:
-        said += f" Without {worth.silo} the coverage falls by {number(worth.coverage_lost)}, more than without any other."
+        alone = number(found.coverage.reference.coverage["reference"])
+        said = f"Collaborate: all parties cover {number(everyone)} of the population, the reference alone {alone}."
+    if worth.iloc[0] > CLEAR:
+        lost = number(silos.coverage_lost[worth.index[0]])
+        said += f" Without {worth.index[0]} the coverage falls by {lost}, beyond what as many rows of all would cost."
     else:
-        said += f" No silo alone is missed: without any one the coverage falls by {number(max(worth.coverage_lost, 0))} at most."
-    del ours
+        said += " No silo is worth more than as many rows of all."
     return [said]
 
 
