@@ -111,7 +111,8 @@ def grid(config: Benchmark) -> pd.DataFrame:
             stand_in = surrogate(expansion, max(len(start), (config.num_generations + 1) * config.num_kept))
             for workflow in WORKFLOWS:
                 real = happened(config, generator, one, workflow, start)
-                copies = happened(config, stand_in, one, workflow, start)
+                # Under replace copies of rows die out.
+                copies = happened(config, stand_in, one, workflow, start) if workflow == "accumulate" else None
                 for i, budget in enumerate(config.budgets):
                     future = told(config, *(jax.tree.map(lambda x: np.repeat(x, 2, 0), m) for m in (ours, known)),
                                   np.repeat(factor, 2), workflow, budget)  # fmt: skip
@@ -121,7 +122,7 @@ def grid(config: Benchmark) -> pd.DataFrame:
                             "factor": factor[0], "happened": real[i, :, -1].mean(),
                             "mean field": future.log_trace.mean[-1],
                             **{k: by_dimension(config, dim, factor[0], workflow, budget) for k, dim in dims.items()},
-                            "resampled": copies[i, :, -1].mean(),
+                            "resampled": np.nan if copies is None else copies[i, :, -1].mean(),
                             "half-life": half(real[i].mean(axis=0)), "half-life told": float(future.half_life.mean),
                         }
                     )  # fmt: skip

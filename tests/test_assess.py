@@ -150,13 +150,13 @@ def test_coverage_is_that_of_scikit_learn():
     reach = NearestNeighbors(n_neighbors=4).fit(y).kneighbors(y)[0][:, 3]
     known = {
         "precision": (apart <= third).any(axis=1).mean(),
-        "recall": (apart.T <= reach).any(axis=1).mean(),
+        "recall": (reach >= apart.T).any(axis=1).mean(),
         "density": (apart <= fifth).sum() / (5 * len(y)),
         "coverage": (apart <= fifth).any(axis=0).mean(),
     }
     for name, value in known.items():
         assert found[name] == pytest.approx(value, abs=1e-5)
-    assert 0.8 < found.precision_by_chance
+    assert found.precision_by_chance > 0.8
 
 
 def test_modes_are_counted_with_and_without_labels():
@@ -227,7 +227,7 @@ def test_half_life_continues_the_law():
 def test_expansion_and_junk_of_candidates_are_found():
     rng = np.random.default_rng(0)
     data, pool = rng.standard_normal((1000, 3)), 1.1 * rng.standard_normal((900, 3))
-    found = expansion_of_candidates(np.concatenate([pool, [30, 0, 0] + normal(1, 100)]), data, np.ones(1000), rng)
+    found = expansion_of_candidates(np.concatenate([pool, normal(1, 100, shift=30)]), data, np.ones(1000), rng)
     assert found.junk_share.low < 0.1 < found.junk_share.high
     np.testing.assert_allclose(found.junk.mean, [30, 0, 0], atol=0.5)
     assert found.log_trace.low < 2 * np.log(1.1) < found.log_trace.high
@@ -252,7 +252,8 @@ def test_an_incomplete_reference_is_said_to_be_one(incomplete):
     assert len(stages) == 6
     assert report["is_incomplete"].value == 1
     assert report["modes_lacking"].value == 1
-    assert report["recall_of_reference"].value == pytest.approx(2 / 3, abs=0.1)
+    within = 1 - report["modes"].frame.population[2]
+    assert 0.75 * within < report["recall_of_reference"].value <= within + 1e-6
     assert list(report["modes"].frame.status) == ["", "", "missing"]
     value = report["value"].frame.set_index("silo")
     assert value.coverage_lost["south"] == pytest.approx(1 / 3, abs=0.06)
@@ -303,7 +304,7 @@ def test_the_verb_reads_files_and_hands_over_the_status(incomplete, status, monk
         None,
     )
     assert options["budget"] == 0.5
-    with pytest.raises(ValueError, match="mine.csv: is named twice"):
+    with pytest.raises(ValueError, match=r"mine.csv: is named twice"):
         verb.answer(verb.Request(Path("mine.csv"), (Path("mine.csv"),)), print)
 
 

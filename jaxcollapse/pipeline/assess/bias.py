@@ -10,7 +10,8 @@ A sample's b and F are too large, by what chance adds; a bootstrap adds the same
 :math:`2 b^2 - q(b^{*2})`. Chance alone is drawn as well: samples of the reference's size from all rows together.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -71,7 +72,7 @@ def bias(evidence: Evidence, rng: np.random.Generator) -> Bias:
         rng: of resamples.
     """
     reference, known = evidence.parties[0], evidence.population is not None
-    rows = (reference, evidence.population) if known else evidence.parties
+    rows = (reference, *evidence.truth) if known else evidence.parties
     z = np.concatenate([part.points for part in rows])
     mass = np.concatenate([np.full(len(part.points), part.num_rows / len(part.points)) for part in rows])
     is_reference = _among(rows, 0)
@@ -87,17 +88,14 @@ def bias(evidence: Evidence, rng: np.random.Generator) -> Bias:
         other = drawn(mass, _size(rows[1])) if known else mass
         by_chance.append((drawn(mass, _size(reference)), other))
     ours, theirs = (moments_of(z, [pair[i] for pair in resampled]) for i in (0, 1))
-    chance = [moments_of(z, [pair[i] for pair in by_chance]) for i in (0, 1)]
+    our_chance, their_chance = (moments_of(z, [pair[i] for pair in by_chance]) for i in (0, 1))
     scale = np.linalg.pinv(theirs.covariance[0], rcond=1e-9, hermitian=True)
-    squares = squared_bias(ours, theirs, scale)
-    by_chance_squares = squared_bias(*chance, scale)
-    ratio = np.log(_traces(ours) / _traces(theirs))
-    chance_ratio = np.abs(np.log(_traces(chance[0]) / _traces(chance[1])))
-    mean = Estimate(*np.sqrt(_basic(squares)), *np.sqrt((by_chance_squares.max(), squares[0])))
-    interval = np.exp(_basic(ratio, -np.inf))
-    spread = Estimate(*interval, chance_ratio.max(), abs(ratio[0]))
-    distance = frechet(ours, theirs)
-    return Bias(mean, spread, Estimate(*_basic(distance), frechet(*chance).max(), distance[0]), ours, theirs)
+    squares, noise = (squared_bias(*pair, scale) for pair in ((ours, theirs), (our_chance, their_chance)))
+    ratio, ratio_by_chance = (np.log(_traces(a) / _traces(b)) for a, b in ((ours, theirs), (our_chance, their_chance)))
+    distance, distance_by_chance = frechet(ours, theirs), frechet(our_chance, their_chance)
+    mean = Estimate(*_basic(squares, np.sqrt), np.sqrt(noise.max()), np.sqrt(squares[0]))
+    spread = Estimate(*_basic(ratio, np.exp, -np.inf), np.abs(ratio_by_chance).max(), np.abs(ratio[0]))
+    return Bias(mean, spread, Estimate(*_basic(distance), distance_by_chance.max(), distance[0]), ours, theirs)
 
 
 def moments_of(points: Float[np.ndarray, "n d"], weights) -> Moments:
@@ -108,7 +106,8 @@ def moments_of(points: Float[np.ndarray, "n d"], weights) -> Moments:
         x, share = points[used], w[used] / w.sum()
         mean = share @ x
         found.append((w.sum(), mean, ((x - mean) * share[:, None]).T @ (x - mean)))
-    return Moments(*map(np.stack, zip(*found, strict=True)))
+    masses, means, covariances = map(np.stack, zip(*found, strict=True))
+    return Moments(masses, means, covariances)
 
 
 def squared_bias(ours: Moments, theirs: Moments, scale: Float[np.ndarray, "d d"]) -> Float[np.ndarray, " stack"]:
@@ -129,10 +128,13 @@ def frechet(ours: Moments, theirs: Moments) -> Float[np.ndarray, " stack"]:
     return np.maximum(gap + _traces(ours) + _traces(theirs) - 2 * cross.sum(axis=-1), 0)
 
 
-def _basic(values: Float[np.ndarray, " stack"], least: float = 0.0) -> np.ndarray:
-    """Take the first as the sample's and the others as its resamples': estimate without bias, and basic interval."""
-    high, low = np.quantile(values[1:], LEVELS)
-    return np.maximum(2 * values[0] - np.array([values[1:].mean(), low, high]), least)
+def _basic(
+    values: Float[np.ndarray, " stack"], of: Callable[[Any], Any] = np.asarray, least: float = 0.0
+) -> tuple[float, float, float]:
+    """Take the first as the sample's and the others as its resamples': a function of the estimate and its interval."""
+    low, high = np.quantile(values[1:], LEVELS)
+    value, low, high = of(np.maximum(2 * values[0] - np.array([values[1:].mean(), high, low]), least))
+    return float(value), float(low), float(high)
 
 
 def _traces(moments: Moments) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Charts of an assessment."""
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from jaxcollapse.paper_figures.support import style
@@ -81,11 +81,11 @@ def forecast(table: pd.DataFrame, resampled: pd.DataFrame) -> Figure:
             linestyle=style.DASHED, capsize=2, label="resampled data",
         )  # fmt: skip
     axes.set(xlabel="generation", ylabel="trace over that of generation 0")
-    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda y, _: f"{y:.3g}"))
-    if table["low"].min() > 0.05:
-        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:.3g}"))
+    if np.min(table["low"]) > 0.05:
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5, 7)))
+        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.legend()
     return figure
 
@@ -98,12 +98,12 @@ def gain(table: pd.DataFrame) -> Figure:
     """
     figure, axes = plt.subplots(figsize=(style.PAGE * 0.7, 0.8 + 0.3 * len(table)), layout="constrained")
     rows = np.arange(len(table))
-    for row, found in zip(rows, table.itertuples(), strict=True):
-        look = {k: v for k, v in (style.VERIFIERS | LOOKS)[found.verifier].items() if k != "linestyle"}
-        axes.plot([found.low, found.high], [row, row], color=look["color"], linewidth=1.2)
-        axes.plot([found.log_ratio], [row], markersize=5, linestyle="none", **look)
+    for row, (name, mean, low, high, *_) in zip(rows, table.to_numpy(), strict=True):
+        look = {k: v for k, v in (style.VERIFIERS | LOOKS)[name].items() if k != "linestyle"}
+        axes.plot([low, high], [row, row], color=look["color"], linewidth=1.2)
+        axes.plot([mean], [row], markersize=5, linestyle="none", **look)
     axes.axvline(0, **style.THEORY)
-    axes.set(xlabel="log (Fréchet distance / that of random selection): left of zero selection pays")
+    axes.set(xlabel="log of distance over that of random selection (left: pays)")
     axes.set_yticks(rows, [style.label(name) for name in table["verifier"]])
     axes.set_ylim(len(table) - 0.5, -0.5)
     return figure

@@ -62,7 +62,7 @@ def coverage(evidence: Evidence, rng: np.random.Generator) -> Coverage:
     """
     union = _take(rng, evidence.parties)
     known = evidence.population is not None
-    population = _take(rng, (evidence.population,)) if known else union
+    population = _take(rng, evidence.truth) if known else union
     num = len(evidence.parties)
     masks = [union.owner == k for k in range(num)]
     if known:
@@ -155,7 +155,7 @@ def _without(
     left = [np.ones(len(union.points), bool), *(~mask for mask in (*masks, *by_chance))]
     found = _four(union, population, [(mask, everything) for mask in left])
     kept, random = found[1 : 1 + len(masks)], found[1 + len(masks) :].reshape(len(masks), NUM_DRAWS, 4).mean(axis=1)
-    parts = evidence.parties if evidence.population is None else (*evidence.parties, evidence.population)
+    parts = evidence.parties if evidence.population is None else (*evidence.parties, *evidence.truth)
     points = np.concatenate([part.points for part in parts])
     owner = np.repeat(np.arange(len(parts)), [len(part.points) for part in parts])
     mass = np.concatenate([np.full(len(p.points), p.num_rows / len(p.points)) for p in parts])
@@ -192,10 +192,11 @@ def shares(evidence: Evidence, num_modes: int = NUM_MODES, seed: int = 0) -> pd.
     Returns:
         A row a mode, with Wilson's intervals of 95%.
     """
-    known = evidence.population is not None
-    truth = (evidence.population,) if known else evidence.parties
+    truth = evidence.truth
     if evidence.parties[0].labels is not None:
-        names, of = np.unique(np.concatenate([p.labels for p in (*evidence.parties, *truth)]), return_inverse=True)
+        names, of = np.unique(
+            np.concatenate([np.asarray(p.labels) for p in (*evidence.parties, *truth)]), return_inverse=True
+        )
         names = [str(name) for name in names]
         parts = np.split(of, np.cumsum([len(p.points) for p in (*evidence.parties, *truth)])[:-1])
         modes = dict(zip([p.name for p in (*evidence.parties, *truth)], parts, strict=True))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from pandas.util import hash_pandas_object
 
 from jaxcollapse.checks import check_finite
 from jaxcollapse.pipeline.tables import Table
@@ -56,6 +57,11 @@ class Evidence(NamedTuple):
     notes: tuple[str, ...]
 
     @property
+    def truth(self) -> tuple[Part, ...]:
+        """What should be covered: the population, or the union where there is none."""
+        return self.parties if self.population is None else (self.population,)
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """All that there are."""
         return (*self.parties, *filter(None, (self.population, self.candidates)))
@@ -81,7 +87,7 @@ def gather(
         ValueError: if tables have different columns, fewer than two rows, values that are not finite, labels that
             others lack, or nothing that varies; or if a silo holds the rows of the reference.
     """
-    named = silos if isinstance(silos, Mapping) else {f"silo {i}": silo for i, silo in enumerate(silos, 1)}
+    named = dict(silos) if isinstance(silos, Mapping) else {f"silo {i}": silo for i, silo in enumerate(silos, 1)}
     given = {"reference": reference, **named, "population": population, "candidates": candidates}
     if len(given) != len(named) + 3:
         raise ValueError(f"silos: the names {', '.join(named)} must not be reference, population or candidates")
@@ -157,7 +163,7 @@ def _count(table: Table, order: list[int]) -> tuple[int, int, float, np.ndarray]
     """Count rows, duplicates and the effective size, and hash rows."""
     hashes = np.concatenate(
         [
-            pd.util.hash_pandas_object(pd.DataFrame(table.points[i : i + _BLOCK][:, order] + 0.0), index=False)
+            np.asarray(hash_pandas_object(pd.DataFrame(table.points[i : i + _BLOCK][:, order] + 0.0), index=False))
             for i in range(0, len(table.points), _BLOCK)
         ]
     )

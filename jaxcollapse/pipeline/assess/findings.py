@@ -59,7 +59,7 @@ class Findings(NamedTuple):
     @property
     def lacking(self) -> pd.DataFrame:
         """Modes that are missing or scarce in the reference."""
-        return self.modes[self.modes.status.isin(["missing", "scarce"])]
+        return self.modes.loc[self.modes.status.isin(["missing", "scarce"])]
 
     @property
     def is_biased(self) -> bool:

@@ -23,7 +23,7 @@ from jaxcollapse.targets import fit_target
 MAX_KEPT = 100  # by a stand-in, in a generation
 MAX_SILO = 150  # points of a party, in predictions
 MAX_DRAWN = 1000
-NUM_SEEDS = 5
+NUM_SEEDS = 4
 MAX_GENERATIONS = 5
 
 

@@ -87,7 +87,7 @@ def quantities(found: Findings) -> list[Quantity]:
         _quantity("exponent", 1 - decay.mean, 1 - decay.high, 1 - decay.low),
         _quantity("half_life", *future.half_life, unit="generations"),
         _quantity("trace_left", *left),
-        *(_quantity("trace_left_resampled", x.trace, x.low, x.high) for x in found.resampled.tail(1).itertuples()),
+        *(_quantity("trace_left_resampled", x.trace, x.low, x.high) for _, x in found.resampled.tail(1).iterrows()),
         *(_quantity("least_fresh", least_fresh(x, 0.5)) for x in (float(decay.mean),) if 0 < x < 1),
     ]
 

@@ -71,7 +71,7 @@ def _selection(found: Findings) -> list[str]:
         return [*said, "Whether selection pays is not predicted."]
     by = found.gains.set_index("verifier")
     alone = [name for name in by.index if name not in COLLABORATIVE]
-    paying = by[by.prediction == "pays"].sort_values("log_ratio")
+    paying = by.loc[by.prediction == "pays"].sort_values("log_ratio")
     losing = [name for name in alone if by.prediction[name] == "loses"]
     if not len(paying):
         chosen = "no verifier tried is predicted to beat random selection: do not select"

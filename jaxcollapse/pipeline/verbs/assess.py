@@ -84,7 +84,6 @@ def answer(request: Request, tell: Callable[[str], None]) -> tuple[Report, int]:
         tell=tell,
         **{name: getattr(request, name) for name in settings},
     )
-    report = report._replace(
-        settings=report.settings | {"files": {str(p): table.source for p, table in tables.items()}}
-    )
+    files = {str(path): table.source for path, table in tables.items()}
+    report = report._replace(settings={**report.settings, "files": files})
     return report, INCOMPLETE if report["is_incomplete"].value else 0
