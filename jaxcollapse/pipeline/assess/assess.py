@@ -119,8 +119,9 @@ def assess(
         )  # fmt: skip
     except ValueError as error:
         gained, traces, wrong = None, {}, [f"Gains are not predicted: {error}."]
-    # Under replace copies of rows die out, whatever the theory.
-    resampled = _resampled(None if workflow == "replace" else traces.get("mahalanobis"))
+    # Under replace copies of rows die out, and new junk is in the traces of rows: neither can be compared with theory.
+    comparable = workflow != "replace" and not junk
+    resampled = _resampled(traces.get("mahalanobis") if comparable else None)
     compared = evidence.population is not None or len(evidence.parties) > 1
     found = Findings(
         setting, evidence, apart if compared else None, covered, modes, expansion, junk, future, resampled, gained

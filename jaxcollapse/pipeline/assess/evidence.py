@@ -161,11 +161,9 @@ def _order(table: Table, columns: tuple[str, ...]) -> list[int]:
 
 def _count(table: Table, order: list[int]) -> tuple[int, int, float, np.ndarray]:
     """Count rows, duplicates and the effective size, and hash rows."""
+    blocks = (table.points[i : i + _BLOCK][:, order] + 0.0 for i in range(0, len(table.points), _BLOCK))
     hashes = np.concatenate(
-        [
-            np.asarray(hash_pandas_object(pd.DataFrame(table.points[i : i + _BLOCK][:, order] + 0.0), index=False))
-            for i in range(0, len(table.points), _BLOCK)
-        ]
+        [hash_pandas_object(pd.DataFrame(block), index=False) for block in blocks]  # pyright: ignore[reportCallIssue]
     )
     copies = np.unique(hashes, return_counts=True)[1].astype(float)
     return len(hashes), len(hashes) - len(copies), len(hashes) ** 2 / float(copies @ copies), hashes

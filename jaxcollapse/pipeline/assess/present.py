@@ -148,8 +148,12 @@ def drawings(found: Findings) -> list[Chart]:
     drawn.append(Chart("shares", caption, partial(charts.shares, found.modes)))
     caption = (
         f"Variance of the model over that of generation 0, under {setting.workflow} at budget {setting.budget:g}: "
-        "Gaussian theory, with two standard deviations over resamples of the rows (band); and data resampled and "
-        "selected by the same score, whatever their shape (squares, 95% over seeds)."
+        "Gaussian theory, with two standard deviations over resamples of the rows (band)"
+    )
+    caption += (
+        "; and rows resampled and selected by the same score, whatever their shape (squares, 95% over seeds)."
+        if len(found.resampled)
+        else "."
     )
     drawn.append(Chart("forecast", caption, partial(charts.forecast, _curve(found), found.resampled)))
     if found.gains is not None:

@@ -89,7 +89,7 @@ def _selection(found: Findings) -> list[str]:
         f"{number(float(np.exp(paying.log_ratio.iloc[0])))} times that of random selection."
     )
     if losing:
-        said.append(f"Do not select by the reference alone ({', '.join(map(label, losing))} does worse than random).")
+        said.append(f"Do not select by the reference alone (worse than random: {', '.join(map(label, losing))}).")
     return said
 
 
