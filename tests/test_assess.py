@@ -9,9 +9,11 @@ import pytest
 import scipy
 from sklearn.neighbors import NearestNeighbors
 
+from jaxcollapse.analysis import Interval
 from jaxcollapse.base import Moments
 from jaxcollapse.generators import gaussian
 from jaxcollapse.pipeline.assess import assess
+from jaxcollapse.pipeline.assess.assess import factors_of
 from jaxcollapse.pipeline.assess.bias import bias, frechet, moments_of
 from jaxcollapse.pipeline.assess.coverage import coverage, shares, wilson
 from jaxcollapse.pipeline.assess.evidence import MAX_DIM, gather
@@ -234,6 +236,15 @@ def test_expansion_and_junk_of_candidates_are_found():
     clean = expansion_of_candidates(normal(2, 900), data, np.ones(1000), rng)
     assert clean.junk_share.low == 0
     assert clean.log_trace.low < 0 < clean.log_trace.high
+
+
+def test_rates_that_may_be_zero_or_are_not_known_count_as_zero():
+    draw = lambda *rate: factors_of(Interval(*map(np.float64, rate)), np.random.default_rng(0))
+    np.testing.assert_array_equal(draw(np.nan, np.nan, np.nan), 1)
+    assert draw(0.1, -0.1, 0.3)[0] == 1
+    found = draw(0.2, 0.1, 0.3)
+    assert found[0] == pytest.approx(np.exp(0.2))
+    assert np.log(found[1:]).std() == pytest.approx(0.1 / 1.96, rel=0.4)  # four standard errors of 50 draws
 
 
 @pytest.fixture(scope="module")

@@ -150,9 +150,13 @@ def _whole(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
 
 
 def factors_of(rate: Interval, rng: np.random.Generator) -> np.ndarray:
-    """Draw what a generation multiplies a covariance by; a rate whose interval holds zero counts as zero."""
+    """Draw what a generation multiplies a covariance by; a rate counts as zero if its interval holds zero or is not known.
+
+    All samples may be junk, which leaves no rate.
+    """
     mean = float(rate.mean) if rate.low * rate.high > 0 else 0.0
-    return np.exp(np.append(mean, rng.normal(mean, (rate.high - rate.low) / (2 * 1.96), NUM_FORECASTS)))
+    error = np.nan_to_num((rate.high - rate.low) / (2 * 1.96))
+    return np.exp(np.append(mean, rng.normal(mean, error, NUM_FORECASTS)))
 
 
 def _regular(reference: Moments) -> tuple[Moments, list[str]]:
@@ -179,7 +183,9 @@ def _missing_population(evidence: Evidence) -> list[str]:
 
 
 def _confounded(expansion: Expansion) -> list[str]:
-    """Say where a broad generator may be taken for one that makes junk."""
+    """Say where a broad generator may be taken for one that makes junk, or nothing is known of it."""
+    if not np.isfinite(expansion.log_trace).all():
+        return ["Nearly all samples of the generator are junk: the forecast is that of one that does not expand."]
     if expansion.junk_share.low <= 0.01 or expansion.log_trace.low <= 0:
         return []
     return [
