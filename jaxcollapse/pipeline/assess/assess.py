@@ -150,7 +150,7 @@ def _whole(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
 
 
 def factors_of(rate: Interval, rng: np.random.Generator) -> np.ndarray:
-    """Draw what a generation multiplies a covariance by; a rate counts as zero if its interval holds zero or is not known.
+    """Draw what a generation multiplies a covariance by; a rate that may be zero, or is not known, counts as zero.
 
     All samples may be junk, which leaves no rate.
     """
