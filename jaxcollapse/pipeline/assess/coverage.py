@@ -1,16 +1,15 @@
 """What a reference and silos cover of a population: by the balls about points, by class, and by mode."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import scipy
 from jaxtyping import Array, Float
-from numpy.typing import ArrayLike
 from sklearn.cluster import KMeans
 
+from jaxcollapse.analysis import wilson
 from jaxcollapse.base import Measure
 from jaxcollapse.metrics import POINT_METRICS
 from jaxcollapse.pipeline.assess.bias import frechet, moments_of
@@ -228,12 +227,3 @@ def shares(evidence: Evidence, num_modes: int = NUM_MODES, seed: int = 0) -> pd.
     }  # fmt: skip
     found |= {p.name: share[p.name] for p in evidence.parties[1:]}
     return pd.DataFrame(found)
-
-
-def wilson(count: ArrayLike, size: ArrayLike) -> tuple[Any, Any]:
-    """Compute Wilson's interval of 95% of a share."""
-    z = scipy.stats.norm.ppf(0.975)
-    size = np.asarray(size, float)
-    p = np.asarray(count) / size
-    middle, half = p + z**2 / (2 * size), z * np.sqrt(p * (1 - p) / size + z**2 / (4 * size**2))
-    return np.maximum((middle - half) / (1 + z**2 / size), 0), np.minimum((middle + half) / (1 + z**2 / size), 1)

@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxcollapse.analysis import Interval, seed_interval
+from jaxcollapse.analysis import Interval, seed_interval, wilson
 from jaxcollapse.base import Generator, Measure, Moments, Select
 from jaxcollapse.gain import Expansion, surrogate
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.pipeline.assess.bias import NUM_RESAMPLES, moments_of
-from jaxcollapse.pipeline.assess.coverage import wilson
 from jaxcollapse.scores import mahalanobis
 from jaxcollapse.selectors import top
 from jaxcollapse.simulate import simulate

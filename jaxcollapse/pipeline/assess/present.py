@@ -5,11 +5,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from jaxcollapse.analysis import wilson
 from jaxcollapse.measures import as_moments
 from jaxcollapse.metrics.moments import effective_number
 from jaxcollapse.pipeline.assess import charts
 from jaxcollapse.pipeline.assess.bias import NUM_RESAMPLES
-from jaxcollapse.pipeline.assess.coverage import NAMES, wilson
+from jaxcollapse.pipeline.assess.coverage import NAMES
 from jaxcollapse.pipeline.assess.findings import Findings
 from jaxcollapse.pipeline.report import Chart, Listing, Quantity
 from jaxcollapse.theory.regimes import least_fresh

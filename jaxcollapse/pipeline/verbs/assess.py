@@ -1,6 +1,7 @@
 """Tell how complete reference data are, and what a verifier that knows them would do."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ import tyro
 from jaxcollapse.generators import gaussian, gaussian_mixture, kernel_density
 from jaxcollapse.pipeline.assess import assess
 from jaxcollapse.pipeline.report import Report
-from jaxcollapse.pipeline.tables import Reading, read
+from jaxcollapse.pipeline.tables import Files, Reading, read, require_alike, require_unchanged
 
 INCOMPLETE = 3
 GENERATORS = {
@@ -30,7 +31,7 @@ class Request:
 
     reference: tyro.conf.Positional[Path]
     """File of the rows that the verifier knows."""
-    silo: tuple[Path, ...] = ()
+    silo: Files = ()
     """Files of the other parties; with the reference they are the union."""
     population: Path | None = None
     """File with a sample of what should be covered; the union stands for it where there is none."""
@@ -69,21 +70,24 @@ def answer(request: Request, tell: Callable[[str], None]) -> tuple[Report, int]:
     Raises:
         ValueError: as `read` and `assess`.
     """
-    paths = (request.reference, *request.silo, *filter(None, (request.population, request.candidates)))
+    silos = tuple(itertools.chain.from_iterable(request.silo))
+    paths = (request.reference, *silos, *filter(None, (request.population, request.candidates)))
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise ValueError(f"{twice}: is named twice; each file has one part")
     tables = {path: read(path, request.reading) for path in paths}
+    require_alike(request.reading, *tables.values())
     settings = ("num_kept", "budget", "num_generations", "workflow", "num_modes", "max_bias", "seed")
     report = assess(
         tables[request.reference],
-        {str(path): tables[path] for path in request.silo},
+        {str(path): tables[path] for path in silos},
         tables.get(request.population),
         tables.get(request.candidates),
         generator=GENERATORS[request.generator](),
         tell=tell,
         **{name: getattr(request, name) for name in settings},
     )
+    require_unchanged(*tables.values())
     files = {str(path): table.source for path, table in tables.items()}
     report = report._replace(settings={**report.settings, "files": files})
-    return report, INCOMPLETE if report["is_incomplete"].value else 0
+    return report, INCOMPLETE if report.find("is_incomplete").value else 0
