@@ -258,6 +258,8 @@ def edited(content, **changed):
         (lambda content: b"a,b\n1,2\n", "is no log of the monitor"),
         (lambda content: b"", "is no log of the monitor"),
         (lambda content: content.replace(b'"tail"', b'"tale"'), "line 2 is damaged, where generation 0 belongs"),
+        (lambda content: content.replace(b'"frame"', b'"framed"'), "is damaged"),
+        (lambda content: content.replace(b'"axes"', b'"axis"'), "is damaged"),
         (lambda content: content[: content.rfind(b"\n", 0, -1)] + b"x\n", "line 2 is damaged|line 3 is damaged"),
     ],
 )  # fmt: skip

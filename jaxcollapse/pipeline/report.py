@@ -180,11 +180,13 @@ def _svg(chart: Chart) -> str:
     """Draw a chart as text inside the page, with names that no other chart has."""
     with mpl.rc_context(style.STYLE | {"font.family": "sans-serif", "svg.hashsalt": chart.name}):
         figure, file = chart.draw(), io.StringIO()
+        share = min(1.0, figure.get_figwidth() / style.PAGE)
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         plt.close(figure)
     drawn = file.getvalue()
     drawn = re.sub(r"(?s)<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :])
     drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{chart.name}-", drawn)
+    drawn = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', rf'\1 style="width: {share:.0%}"', drawn, count=1)
     return drawn.replace("<svg", f'<svg role="img" aria-label="{html.escape(chart.caption, quote=True)}"', 1)
 
 
@@ -198,7 +200,7 @@ h1 {{ font-size: 1.4rem; }} h2 {{ font-size: 1.1rem; margin-top: 2rem; }}
 .warnings {{ border-left: 4px solid #D55E00; padding: .5rem 1rem .5rem 2rem; background: #fdf4ee; }}
 .wide {{ overflow-x: auto; }} table {{ border-collapse: collapse; font-size: .9rem; }}
 th, td {{ text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }}
-figure {{ margin: 1.5rem 0; }} figure svg {{ width: 100%; height: auto; }}
+figure {{ margin: 1.5rem 0; }} figure svg {{ height: auto; }}
 figcaption, dl {{ font-size: .9rem; color: #444; }} dt {{ font-weight: 600; }} dd {{ margin: 0 0 .4rem 1rem; }}
 @media print {{ body {{ margin: 0; max-width: none; font-size: 10pt; }} figure, tr {{ break-inside: avoid; }} }}
 </style></head><body>

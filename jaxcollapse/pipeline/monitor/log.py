@@ -86,14 +86,17 @@ def read(path: Path) -> Log | None:
     if version != VERSION:
         raise ValueError(f"{path} has version {version} of the log's format, and this release reads {VERSION}")
     rows = [_parse(path, number, line) for number, line in enumerate(lines)]
-    return Log(
-        Settings(**header["settings"]),
-        header["reference"],
-        Frame(**_arrays(header["frame"])),
-        Moments(**_arrays(header["first"])),
-        tuple(Sample(**_arrays(row["sample"])) for row in rows),
-        tuple(row["rows"] for row in rows),
-    )
+    try:
+        return Log(
+            Settings(**header["settings"]),
+            header["reference"],
+            Frame(**_arrays(header["frame"])),
+            Moments(**_arrays(header["first"])),
+            tuple(Sample(**_arrays(row["sample"])) for row in rows),
+            tuple(row["rows"] for row in rows),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
 
 
 def begin(path: Path, log: Log) -> None:
