@@ -10,11 +10,11 @@ from jaxcollapse.paper_figures.support import style
 
 def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     """Draw trace ratios over generations, and the distance to the truth at the end against all bytes sent."""
-    quantities = ["trace_ratio", "bures_w2", "bytes"]
+    quantities = [name for name in ("trace_ratio", "bures_w2", "bytes", "exchange_rounds") if name in data]
     table = data[quantities].to_dataframe().reset_index()
     figure, (left, right) = plt.subplots(1, 2, figsize=(style.PAGE, 3.0), layout="constrained")
     by = ["verifier", "generation"]
-    drawn = pd.concat([style.over_seeds(table, by, q).assign(quantity=q) for q in quantities])
+    drawn = pd.concat([style.over_seeds(table.dropna(subset=q), by, q).assign(quantity=q) for q in quantities])
     left.set(xscale="log", yscale="log", xlabel="generation $t$", ylabel="trace ratio")
     for verifier in dict.fromkeys(table.verifier):
         look, here = style.VERIFIERS[verifier], drawn[drawn.verifier == verifier]

@@ -32,6 +32,13 @@ def write_features(directory: Path) -> np.ndarray:
     return features[train]
 
 
+def assess() -> int:
+    """Tell how complete the first silo is, and what it would do as a verifier; the status is 3, it lacks modes."""
+    words = ["--silo", *SILOS[1:], "--population", "held_out.npy", "--num-kept", str(NUM_KEPT)]
+    asked = ["--workflow", "replace", "--num-generations", str(NUM_GENERATIONS)]
+    return main(["assess", SILOS[0], *words, *asked, "--html", "assess.html", "--overwrite"])
+
+
 def sample(rows: np.ndarray, seed: int) -> np.ndarray:
     """Train the generator on rows, and draw candidates."""
     model = GaussianMixture(20, reg_covar=0.1, random_state=seed).fit(rows)
@@ -68,5 +75,6 @@ if __name__ == "__main__":
     place.mkdir(parents=True, exist_ok=True)
     os.chdir(place)
     real = write_features(Path())
+    sys.stdout.write(f"assess: {assess()}\n")
     for name in VERIFIERS:
         sys.stdout.write(f"{name}: {run(Path(), name, real)}\n")

@@ -20,6 +20,10 @@ IMAGES = (
     "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "pooled", "logistic_ratio", "recoloured", "tilt",
     "balanced", "capped", "kernel_balanced", "landmark_balanced", "private_tilt", "private_balanced",
 )  # fmt: skip
+TOLD = (
+    "random", "scheme_i", "scheme_ii", "federated_sinkhorn", "capped", "tilt", "balanced", "kernel_balanced",
+    "landmark_balanced", "private_balanced",
+)  # fmt: skip
 WIDTH = 120
 DISCLOSED = (0.05, 0.01, 0.002)
 
@@ -152,6 +156,21 @@ def disclosure(read: Callable[[str], pd.DataFrame]) -> str:
     return markdown([*head, *(f"epsilon {number(e, 3).rstrip('0')}" for e in DISCLOSED)], rows)
 
 
+def messages(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write what verifiers exchange with all silos, and how far from the truth their models end."""
+    table, rows = read("proxy_gaussian"), []
+    means = table.set_index(["quantity", "verifier", "generation"])["mean"].sort_index()
+    last = table.generation.max()
+    for verifier in TOLD:
+        sent, rounds = means["bytes", verifier], means.get("exchange_rounds", pd.Series(dtype=float)).get(verifier)
+        adaptive = "" if rounds is None else f"{rounds[1:].mean():.0f}"
+        before, each = sent[0], (sent[last] - sent[0]) / last
+        distance = means["bures_w2", verifier, last]
+        rows.append([label(verifier), f"{before:,.0f}", f"{each:,.0f}", adaptive, number(distance)])
+    head = ["what selects", "bytes before", "bytes a generation", "rounds it needs", "Bures W2 to the truth"]
+    return markdown(head, rows)
+
+
 def phase_diagram(read: Callable[[str], pd.DataFrame]) -> str:
     """Write how many cells each theory predicts to two and to four standard errors, and by how much it is off, by n."""
     rows, columns = [], []
@@ -199,6 +218,7 @@ BLOCKS = {
         balanced_selection,
         silo_geometry,
         generalization_cost,
+        messages,
         disclosure,
     )
 }

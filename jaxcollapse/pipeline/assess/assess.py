@@ -40,7 +40,7 @@ def assess(
     budget: float = 0.25,
     num_generations: int = 10,
     workflow: str = "accumulate",
-    verifiers: Sequence[str] = ("single_silo", "kernel_balanced", "landmark_balanced"),
+    verifiers: Sequence[str] = ("single_silo", "kernel_balanced"),
     generator: Generator | str | None = None,
     num_modes: int = 10,
     max_bias: float = 0.25,
