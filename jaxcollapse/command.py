@@ -192,6 +192,8 @@ def _report(verb: str, arguments: list[str], out: Lasting, display: Display) -> 
     def work() -> None:
         display.begin(verb)
         found.append(module.answer(request, tell))
+        if display.stopped.is_set():
+            raise KeyboardInterrupt
 
     tell.doing = ""
     if status := attend(work, display, "nothing is written"):

@@ -1,9 +1,12 @@
 """Selection from files: the same as in experiments, whole or in tiles; and what is said of it."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -192,6 +195,42 @@ def test_silos_may_be_named_one_by_one(team, capsys):
     assert kept[0] == kept[1]
     assert main(["select", "pool.csv", "--keep", "150"]) == 2
     assert "silo: name a file of real data or more" in capsys.readouterr().err
+
+
+def test_a_signal_leaves_nothing_however_late_it_comes(team, capsys, monkeypatch):
+    panel = before_after.panel
+
+    def interrupted(*given):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)  # until the thread that hears signals has heard it
+        return panel(*given)
+
+    monkeypatch.setattr(before_after, "panel", interrupted)
+    before = sorted(team.iterdir())
+    assert main([*ASKED, "--json", "report.json", "--scores", "scores.csv"]) == 130
+    assert "select: interrupted; nothing is written" in capsys.readouterr().err
+    assert sorted(team.iterdir()) == before
+
+
+def test_columns_in_unlike_units_are_warned_of_and_brought_to_one(team, capsys):
+    for name in ("pool", "silo0", "silo1", "silo2"):
+        frame = pd.read_csv(f"{name}.csv")
+        frame.assign(w=100 * frame.w).to_csv(f"{name}.csv", index=False)
+    reports = []
+    for words in ([], ["--standardise"]):
+        assert main([*ASKED, "--json", "-", *words]) == 0
+        reports.append(json.loads(capsys.readouterr().out))
+    assert any("column w holds" in warning for warning in reports[0]["warnings"])
+    assert not any("column w holds" in warning for warning in reports[1]["warnings"])
+    assert reports[1]["settings"]["standardise"] is True
+    real = pd.concat([pd.read_csv(f"silo{i}.csv") for i in range(3)])[list("wxyz")].to_numpy()
+    scale = real.std(axis=0)
+    found = select(
+        pd.read_csv("pool.csv")[list("wxyz")].to_numpy() / scale,
+        [s * [100, 1, 1, 1] / scale for s in SILOS],
+        num_kept=150,
+    )
+    assert np.isin(reports[1]["kept"], found.kept).mean() > 0.97  # the same up to a shift, and rounding
 
 
 def test_json_on_standard_output_is_all_that_is_there(team):

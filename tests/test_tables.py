@@ -153,6 +153,14 @@ def test_features_come_from_a_function_of_ones_own(tmp_path, monkeypatch):
         read(tmp_path / "images.npy", Reading(features="my_features:one"))
 
 
+def test_an_index_of_a_data_frame_is_no_feature(tmp_path):
+    pytest.importorskip("pyarrow")
+    frame().iloc[::2].drop(columns="kind").to_parquet(tmp_path / "rows.parquet")
+    table = read(tmp_path / "rows.parquet", Reading(id="id"))
+    assert table.columns == ("a", "b", "c")
+    assert_array_equal(table.points, ROWS[::2])
+
+
 def test_a_file_that_changes_is_noticed(tmp_path):
     table = read(written(tmp_path / "rows.npy"), Reading())
     require_unchanged(table)

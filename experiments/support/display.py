@@ -133,6 +133,8 @@ class Display:
         return (max(self.number - 1, 0) + within) / self.num_experiments
 
     def _overall(self) -> str:
+        if not self.num_parts:
+            return self.name
         fraction, elapsed = self._fraction(), time.monotonic() - self._started
         which = f" ({self.number} of {self.num_experiments})" if self.num_experiments > 1 else ""
         left = f", about {clock(elapsed * (1 / fraction - 1))} left" if fraction > 0 else ""
@@ -166,6 +168,8 @@ class Part:
 
     def status(self) -> str:
         elapsed = time.monotonic() - self.since
+        if not self.total and self.doing in ("running", "working"):
+            return f"{self.name}, {clock(elapsed)}"
         if self.doing != "running":
             return f"{self.name}, {self.doing}, {clock(elapsed)}"
         resumed = f", resumed at {self.first}" if self.first else ""

@@ -1,6 +1,7 @@
 """Features: principal components fitted on real data only, and any function of a user's own."""
 
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,6 +160,8 @@ def user_function(name: str, *known: str) -> Callable[[Any], Any]:
         ValueError: if there is no such module or function, and by the function, if it fails.
     """
     module, _, function = name.partition(":")
+    if "" not in sys.path:
+        sys.path.append("")  # a module beside the data, as an interpreter finds it
     try:
         found = getattr(importlib.import_module(module), function)
     except Exception as error:  # a module may raise anything

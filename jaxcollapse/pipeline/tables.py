@@ -6,6 +6,7 @@ is mapped, so that none has to fit in memory.
 
 import dataclasses
 import hashlib
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -74,6 +75,11 @@ class Reading:
     """Go on without rows that hold anything but finite numbers; the result says how many."""
     standardise: bool = False
     """Shift and scale each column to mean zero and standard deviation one over the real data."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is not as by default, for a result to state."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
 
 
 class Block(NamedTuple):
@@ -155,7 +161,9 @@ def require_alike(options: Reading, *tables: Table) -> None:
             )
         if other.columns != first.columns:
             name, wanted = next((a, b) for a, b in zip(other.columns, first.columns, strict=True) if a != b)
-            raise ValueError(f"{other.path} has the column {name!r} where {first.path} has {wanted!r}")
+            raise ValueError(
+                f"{other.path} has the column {name!r} where {first.path} has {wanted!r}: --columns gives all one order"
+            )
 
 
 class Units(NamedTuple):
@@ -245,8 +253,9 @@ def _open_parquet(path: Path, options: Reading, *, words: bool) -> tuple[tuple[s
     except ImportError as error:
         raise Unreadable(f"{path}: parquet files need pyarrow: pip install 'jaxcollapse[parquet]'") from error
     file = pyarrow.parquet.ParquetFile(path)
-    names, others = _asked(path, file.schema_arrow.names, options)
-    frames = (batch.to_pandas() for batch in file.iter_batches(BLOCK, columns=[*names, *others]))
+    header = [name for name in file.schema_arrow.names if not re.fullmatch(r"__index_level_\d+__", name)]
+    names, others = _asked(path, header, options)
+    frames = (batch.to_pandas(ignore_metadata=True) for batch in file.iter_batches(BLOCK, columns=[*names, *others]))
     return names, _blocks(path, frames, names, options, words=words)
 
 
@@ -282,7 +291,7 @@ def _blocks(
                 held = frame[names[column]].iloc[row]
                 raise Unreadable(
                     f"{path}: column {names[column]!r} holds {held!r} in row {start + row}, which is no number: "
-                    "name the columns of features with --columns"
+                    "mend it, or name columns of features with --columns, of classes with --label, of ids with --id"
                 )
             values = found.to_numpy(float, na_value=np.nan)
         told = (frame[name].astype(str).to_numpy() if name in frame else None for name in (options.label, options.id))

@@ -94,7 +94,8 @@ def bias(evidence: Evidence, rng: np.random.Generator) -> Bias:
     ratio, ratio_by_chance = (np.log(_traces(a) / _traces(b)) for a, b in ((ours, theirs), (our_chance, their_chance)))
     distance, distance_by_chance = frechet(ours, theirs), frechet(our_chance, their_chance)
     mean = Estimate(*_basic(squares, np.sqrt), np.sqrt(noise.max()), np.sqrt(squares[0]))
-    spread = Estimate(*_basic(ratio, np.exp, -np.inf), np.abs(ratio_by_chance).max(), np.abs(ratio[0]))
+    _, low, high = _basic(ratio, np.exp, -np.inf)
+    spread = Estimate(float(np.exp(ratio[0])), low, high, np.abs(ratio_by_chance).max(), np.abs(ratio[0]))
     return Bias(mean, spread, Estimate(*_basic(distance), distance_by_chance.max(), distance[0]), ours, theirs)
 
 

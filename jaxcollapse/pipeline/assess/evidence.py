@@ -182,7 +182,7 @@ def _notes_on_columns(columns: np.ndarray, reference: np.ndarray, whole: np.ndar
     if len(columns) > 1 and variances[widest] > _DOMINANT * variances.sum():
         notes.append(
             f"Column {columns[widest]} holds {variances[widest] / variances.sum():.0%} of the variance, and distances "
-            "are those of it alone: scale the columns to one unit if that is not meant."
+            "are those of it alone: --standardise gives all columns one unit."
         )
     return notes
 

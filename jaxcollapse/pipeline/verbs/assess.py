@@ -11,7 +11,7 @@ import tyro
 from jaxcollapse.generators import gaussian, gaussian_mixture, kernel_density
 from jaxcollapse.pipeline.assess import assess
 from jaxcollapse.pipeline.report import Report
-from jaxcollapse.pipeline.tables import Files, Reading, read, require_alike, require_unchanged
+from jaxcollapse.pipeline.tables import Files, Reading, read, require_alike, require_unchanged, units_of
 
 INCOMPLETE = 3
 GENERATORS = {
@@ -77,6 +77,10 @@ def answer(request: Request, tell: Callable[[str], None]) -> tuple[Report, int]:
         raise ValueError(f"{twice}: is named twice; each file has one part")
     tables = {path: read(path, request.reading) for path in paths}
     require_alike(request.reading, *tables.values())
+    if request.reading.standardise:
+        real = [table for path, table in tables.items() if path != request.candidates]
+        units = units_of(real, request.reading)
+        tables = {path: table._replace(points=units(table.points)) for path, table in tables.items()}
     settings = ("num_kept", "budget", "num_generations", "workflow", "num_modes", "max_bias", "seed")
     report = assess(
         tables[request.reference],
@@ -89,5 +93,6 @@ def answer(request: Request, tell: Callable[[str], None]) -> tuple[Report, int]:
     )
     require_unchanged(*tables.values())
     files = {str(path): table.source for path, table in tables.items()}
-    report = report._replace(settings={**report.settings, "files": files})
+    told = {"generator": request.generator, **request.reading.settings, "files": files}
+    report = report._replace(settings={**report.settings, **told})
     return report, INCOMPLETE if report.find("is_incomplete").value else 0

@@ -10,6 +10,7 @@ import pandas as pd
 import tyro
 
 from jaxcollapse.pipeline.monitor import Monitor, Verdict
+from jaxcollapse.pipeline.monitor import log as logs
 from jaxcollapse.pipeline.monitor.charts import Z, charts
 from jaxcollapse.pipeline.monitor.log import Log, Settings
 from jaxcollapse.pipeline.monitor.verdict import LEVELS, LOSS, MEASURES, changes, gather, levels, thresholds
@@ -49,16 +50,15 @@ def answer(request: Request, tell: Callable[[str], None]) -> tuple[Report, int]:
         ValueError: if files, numbers or the log are not allowed.
         BlockingIOError: if another process adds to the log.
     """
+    if request.reading.standardise:
+        raise ValueError("standardise: the monitor measures in the reference's axes, and standardises by itself")
     tell("reading")
     tables = [read(path, request.reading) for path in (request.reference, request.add) if path]
     require_alike(request.reading, *tables)
-    monitor = Monitor(
-        request.log,
-        reference=tables[0].points,
-        num_kept=request.num_kept,
-        workflow=request.workflow,
-        false_alarms=request.false_alarms,
-    )
+    given = Settings(request.num_kept, request.workflow, request.false_alarms)
+    if request.add is None and (known := logs.read(request.log)):
+        given = known.settings
+    monitor = Monitor(request.log, reference=tables[0].points, **dataclasses.asdict(given))
     tell("measuring")
     require_unchanged(*tables)
     verdict = monitor.add(tables[1].points) if request.add else monitor.verdict()
@@ -78,9 +78,10 @@ def answer(request: Request, tell: Callable[[str], None]) -> tuple[Report, int]:
             "log": str(request.log),
             "reference": tables[0].source,
             **({"added": tables[1].source} if request.add else {}),
-            "num_kept": request.num_kept or "not known",
-            "workflow": request.workflow or "not known",
-            "false_alarms": request.false_alarms,
+            "num_kept": given.num_kept or "not known",
+            "workflow": given.workflow or "not known",
+            "false_alarms": given.false_alarms,
+            **request.reading.settings,
             "axes": f"{log.frame.axes.shape[1]} of {log.frame.axes.shape[0]} columns",
         },
         extra={

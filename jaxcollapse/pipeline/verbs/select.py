@@ -28,6 +28,7 @@ from jaxcollapse.pipeline.tables import (
 from jaxcollapse.verifiers import VERIFIERS, verifier_bytes
 
 MOST_OF_SILO = 20_000
+DOMINANT = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     told = _told(request.verifier, silos, len(candidates.rows))
     warnings = [
         *_warn_of_data(request, silos, candidates, selection, numbers),
+        *_warn_of_units(candidates.columns, real),
         *_warn_of_classes(shares),
     ]
     require_unchanged(candidates, *silos)
@@ -112,7 +114,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
             **{f"silo_{i}": silo.source for i, silo in enumerate(silos)},
             "verifier": request.verifier,
             "seed": request.seed,
-            "standardised": request.reading.standardise,
+            **request.reading.settings,
             "columns": ", ".join(candidates.columns),
             "tiles": selection.num_tiles,
         },
@@ -181,9 +183,10 @@ def _warn_of_data(
 ) -> list[str]:
     """Say what makes the result doubtful."""
     found = [
-        f"{name}: {value:.3g}" for name, value in selection.trouble.items()
+        f"{name}: {value:.3g}; the kept may miss the silos' distribution, compare before and after"
+        for name, value in selection.trouble.items()
         if value and name not in ("exchange_rounds", "marginal_error")
-    ]  # fmt: skip
+    ]
     found += [f"{t.path}: {t.dropped} invalid rows are dropped" for t in (candidates, *silos) if t.dropped]
     rows, dim = sum(len(silo.rows) for silo in silos), candidates.points.shape[1]
     if rows < (asked := dim * (dim + 3) // 2):
@@ -200,6 +203,17 @@ def _warn_of_data(
     if after["trace_ratio"] < 0.8:
         found.append(f"the kept have {after['trace_ratio']:.2f} of the total variance of the silos' union")
     return found
+
+
+def _warn_of_units(columns: Sequence[str], real: before_after.Side) -> list[str]:
+    variances = np.diagonal(real.moments.covariance)
+    widest = int(variances.argmax())
+    if len(columns) == 1 or variances[widest] < DOMINANT * variances.sum():
+        return []
+    return [
+        f"column {columns[widest]} holds {variances[widest] / variances.sum():.0%} of the variance, and distances are "
+        "those of it alone: --standardise gives all columns one unit"
+    ]
 
 
 def _warn_of_classes(shares: Listing | None) -> list[str]:
