@@ -20,7 +20,7 @@ def example():
 def rows(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(example, "NUM_GENERATIONS", 2)
-    return example.write_features(tmp_path)
+    return example.write_features(tmp_path, *example.load())
 
 
 @pytest.mark.parametrize(("name", "statuses"), [("single", [0, 4, 4]), ("together", [0, 0, 0])])
