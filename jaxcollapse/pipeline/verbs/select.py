@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -79,18 +80,23 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     def take(rows: np.ndarray) -> np.ndarray:
         return units(candidates.points[rows])
 
-    selection = keep(
-        made(request.verifier, seen, request.seed), take, len(candidates.rows), request.keep, request.seed, TILE, tell
-    )
-    tell("comparing")
+    def compare(rows: np.ndarray) -> tuple[before_after.Side, dict[str, float]]:
+        side = before_after.side(take, rows, np.random.default_rng(request.seed), BLOCK)
+        return side, before_after.numbers(side, real)
+
+    num_candidates = len(candidates.rows)
     real = before_after.side_of(seen, rng, BLOCK)
-    before = before_after.side(take, np.arange(len(candidates.rows)), rng, BLOCK)
-    after = before_after.side(take, selection.kept, rng, BLOCK)
-    numbers = [before_after.numbers(each, real) for each in (before, after)]
+    with ThreadPoolExecutor(1) as beside:  # programs compile beside the selection, not after it
+        compared = beside.submit(compare, np.arange(num_candidates))
+        chosen = made(request.verifier, seen, request.seed)
+        selection = keep(chosen, take, num_candidates, request.keep, request.seed, TILE, tell)
+        tell("comparing")
+        (before, first), (after, last) = compared.result(), compare(selection.kept)
+    numbers = [first, last]
     labelled = [silo.labels for silo in silos if silo.labels is not None]
     of_silos = np.concatenate(labelled) if len(labelled) == len(silos) else None
     shares = None if candidates.labels is None else before_after.classes(candidates.labels, selection.kept, of_silos)
-    told = _told(request.verifier, silos, len(candidates.rows))
+    told = _told(request.verifier, silos, num_candidates)
     warnings = [
         *_warn_of_data(request, silos, candidates, selection, numbers),
         *_warn_of_units(candidates.columns, real),
