@@ -71,6 +71,31 @@ def test_bad_numbers_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             select(POOL, SILOS, **wrong)
+    spoiled = np.where(np.arange(600)[:, None] == 7, np.nan, POOL)
+    for candidates, silos, message in (
+        (spoiled, SILOS, "candidates"),
+        (POOL, [SILOS[0], spoiled], "silos"),
+        (POOL[:, :3], SILOS, r"\[3, 4\] columns"),
+    ):
+        for tile in (300, 600):
+            with pytest.raises(ValueError, match=message):
+                select(candidates, silos, num_kept=5, tile=tile)
+
+
+def test_fewer_may_be_kept_than_there_are_tiles():
+    for name in ("random", "kernel_balanced"):
+        assert len(select(POOL, SILOS, num_kept=2, verifier=name, tile=150).kept) == 2
+
+
+def test_intervals_are_those_of_the_rows_that_are_sampled():
+    rng = np.random.default_rng(1)
+    silos = before_after.side_of(SILOS, rng, 50)
+    sides = [before_after.side(lambda rows: POOL[rows], np.arange(size), rng, 50) for size in (600, 150)]
+    numbers = [before_after.numbers(side, silos) for side in sides]
+    found = {q.name: q for q in before_after.quantities(silos, *sides, numbers)}
+    for name, size in (("precision_before", 600), ("precision_after", 150), ("recall_after", 240)):
+        expected = stats.binomtest(round(found[name].value * size), size).proportion_ci(method="wilson")
+        assert_allclose((found[name].low, found[name].high), expected, atol=1e-6)
 
 
 def test_numbers_before_and_after_are_those_of_scipy_and_scikit_learn():

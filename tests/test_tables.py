@@ -138,6 +138,7 @@ def test_features_come_from_a_function_of_ones_own(tmp_path, monkeypatch):
         "def sizes(words): return np.array([[len(w), w.count('l')] for w in words])\n"
         "def of_path(path): return np.full((3, 2), path.stat().st_size)\n"
         "def one(x): return x.sum()\n"
+        "def fails(x): return x['a']\n"
     )
     images = np.arange(40, dtype=np.uint8).reshape(10, 2, 2)
     np.save(tmp_path / "images.npy", images)
@@ -151,6 +152,8 @@ def test_features_come_from_a_function_of_ones_own(tmp_path, monkeypatch):
     assert_array_equal(read(tmp_path / "note.txt", Reading(features="my_features:of_path")).points, np.full((3, 2), 5))
     with pytest.raises(ValueError, match=r"features: of an array \(10, 2, 2\) there are \(\), and must be \[n, d\]"):
         read(tmp_path / "images.npy", Reading(features="my_features:one"))
+    with pytest.raises(ValueError, match=r"\Afeatures = 'my_features:fails': IndexError: "):
+        read(tmp_path / "images.npy", Reading(features="my_features:fails"))
 
 
 def test_an_index_of_a_data_frame_is_no_feature(tmp_path):

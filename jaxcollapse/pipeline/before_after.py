@@ -91,19 +91,24 @@ def _neighbours(points: np.ndarray, real: np.ndarray) -> dict[str, jax.Array]:
     return _of_points(filled(points), filled(real))
 
 
-def quantities(before: Mapping[str, float], after: Mapping[str, float]) -> list[Quantity]:
-    """List numbers of all candidates and of those kept; shares of sampled rows have intervals."""
+def quantities(silos: Side, before: Side, after: Side, found: Sequence[Mapping[str, float]]) -> list[Quantity]:
+    """List numbers of all candidates and of those kept, `found`; shares of sampled rows have intervals."""
 
-    def bounds(name: str, share: float) -> tuple[float, float]:
+    def bounds(name: str, share: float, side: Side) -> tuple[float, float]:
         if name not in NEIGHBOURS:
             return np.nan, np.nan
-        low, high = wilson(share * COMPARED, COMPARED)
+        size = len((side if name == "precision" else silos).sample)
+        low, high = wilson(share * size, size)
         return float(low), float(high)
 
     return [
-        Quantity(f"{name}_{when}", found[name], f"{words}; {whose}", UNITS.get(name, ""), *bounds(name, found[name]))
+        Quantity(
+            f"{name}_{when}", values[name], f"{words}; {whose}", UNITS.get(name, ""), *bounds(name, values[name], side)
+        )
         for name, words in DEFINITIONS.items()
-        for when, whose, found in (("before", "all candidates", before), ("after", "the kept", after))
+        for when, whose, side, values in zip(
+            ("before", "after"), ("all candidates", "the kept"), (before, after), found, strict=True
+        )
     ]
 
 
@@ -150,7 +155,7 @@ def panel(silos: Side, before: Side, after: Side, probability: np.ndarray, share
         axis = vectors[:, ::-1][:, :2] if vectors.shape[0] > 1 else np.array([[1.0, 0.0]])
         drawn = [(s.sample[:SHOWN] - silos.moments.mean) @ axis for s in (silos, before, after)]
         ends = np.quantile(np.concatenate([drawn[0], drawn[2]]), [0.002, 0.998], axis=0)
-        margin = 0.15 * (ends[1] - ends[0])
+        margin = np.maximum(0.15 * (ends[1] - ends[0]), 1e-6)
         for place, points, title, colour, marker in (
             (0, drawn[1], "all candidates", style.RED, "x"), (1, drawn[2], "kept", style.BLUE, "+"),
         ):  # fmt: skip

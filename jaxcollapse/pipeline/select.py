@@ -23,11 +23,11 @@ from jaxtyping import Array, Float, Int
 
 from jaxcollapse import selectors
 from jaxcollapse.base import Counted, Measure, Select, Sizes, counted, together
-from jaxcollapse.checks import check_count, check_names
+from jaxcollapse.checks import check_count, check_finite, check_names
 from jaxcollapse.measures import pooled, uniform_measure
 from jaxcollapse.selectors.balanced import Goal, features_of, fit_odds, intercept
 from jaxcollapse.selectors.budget import scored
-from jaxcollapse.silos import stack_silos
+from jaxcollapse.silos import as_silos, stack_silos
 from jaxcollapse.sizes import sizes
 from jaxcollapse.tree import stack
 from jaxcollapse.verifiers import VERIFIERS, verifier
@@ -45,7 +45,8 @@ class Selection(NamedTuple):
 
     Attributes:
         kept: rows of the candidates, in order, [n].
-        score: of every candidate, [N]: log odds of being kept, or what the verifier ranks by; NaN where it has none.
+        score: of every candidate, [N]: log odds of being kept, or what the verifier ranks by; NaN where it has none, as
+            in a tile of which none is kept.
         probability: of being kept, [N]; NaN where the verifier has none.
         trouble: what went wrong, counted.
         num_tiles: in which the pool was looked at; one is the pool as a whole.
@@ -91,8 +92,13 @@ def select(
     tile = check_count("tile", tile, low=2)
 
     def take(rows: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b d"]:
-        return np.asarray(candidates[rows], np.float32)
+        points = np.asarray(candidates[rows], np.float32)
+        check_finite("candidates", points)
+        return points
 
+    widths = {np.shape(points)[-1] for points in (candidates, *silos)}
+    if len(widths) > 1:
+        raise ValueError(f"candidates and silos have {sorted(widths)} columns, and must have as many")
     chosen = made(verifier, silos, key)
     return keep(chosen, take, num_candidates, num_kept, key, tile, tell)
 
@@ -100,9 +106,11 @@ def select(
 def made(name: str, silos: Sequence[Any], key: int) -> Select:
     """Make a verifier from arrays of several lengths."""
     silos = [np.asarray(silo, np.float32) for silo in silos]
+    for i, silo in enumerate(silos):
+        check_finite(f"silos[{i}]", silo)
     ends = np.cumsum([0, *map(len, silos)])
     rows = [np.arange(*pair) for pair in itertools.pairwise(ends)]
-    return _made(name, stack_silos(np.concatenate(silos), rows), jax.random.key(key))
+    return _made(name, as_silos(stack_silos(np.concatenate(silos), rows)), jax.random.key(key))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -183,8 +191,7 @@ def _by_coefficients(
 
     tell("fitting")
     here, following = filled(tiles[0]), filled(tiles[1])
-    fit_key = score_key, goal_key
-    goals, theta, trouble = _fitted(chosen, *fit_key, here, following, num_candidates, num_kept)
+    goals, theta, trouble = _fitted(chosen, score_key, goal_key, here, following, num_candidates, num_kept)
     log_odds = np.empty(num_candidates, np.float32)
     troubles = [trouble]
     for i, rows in enumerate(tiles):
@@ -193,13 +200,14 @@ def _by_coefficients(
         found, trouble = _tile_odds(chosen, score_key, here, following, num_candidates, goals, theta)
         log_odds[rows] = np.asarray(found)[: len(rows)]
         troubles.append(trouble)
-    log_odds += float(_centred(jnp.asarray(log_odds), float(num_kept)))
+    finite = np.isfinite(log_odds)  # the others are counted, and kept last
+    log_odds += float(_centred(np.where(finite, log_odds, 0), np.float32(finite), float(num_kept)))
     drawn = log_odds + np.asarray(jax.random.logistic(draw_key, log_odds.shape))
     kept = np.sort(np.argpartition(-drawn, num_kept)[:num_kept])
     return Selection(kept, log_odds, scipy.special.expit(log_odds), _numbers(together(troubles)), len(tiles))
 
 
-_centred = jax.jit(lambda log_odds, num_kept: intercept(log_odds, jnp.ones_like(log_odds), num_kept))
+_centred = jax.jit(intercept)
 
 
 @jax.jit
@@ -254,7 +262,8 @@ def _tile_by_tile(
     kept, troubles = [], []
     for i, rows in enumerate(tiles):
         tell("selecting", i, len(tiles))
-        share = int(ends[i + 1] - ends[i])
+        if not (share := int(ends[i + 1] - ends[i])):
+            continue
         bounds = _bounds(share, len(rows))
         weights, score[rows], probability[rows], trouble = _whole(
             chosen, jax.random.fold_in(key, i), uniform_measure(take(rows)), bounds

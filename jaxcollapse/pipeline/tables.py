@@ -23,6 +23,7 @@ from jaxcollapse.data.files import Unreadable, open_file, reading
 Files = tyro.conf.UseAppendAction[tuple[tuple[Path, ...], ...]]
 """Files of a flag that is given once, with all of them, or several times."""
 BLOCK = 2**16  # rows
+DOMINANT = 0.9  # of the variance
 KINDS = (".npy", ".npz", ".csv", ".parquet")
 
 
@@ -206,13 +207,27 @@ def units_of(real: Sequence[Table], options: Reading) -> Units:
     return Units(first + mean, deviation) if options.standardise else Units(0 * first, 0 * first + 1)
 
 
+def dominant(columns: Sequence[str], variances: Float[np.ndarray, " d"]) -> list[str]:
+    """Say which column outweighs all others, if one does."""
+    widest, share = columns[int(variances.argmax())], variances.max() / variances.sum()
+    if len(columns) == 1 or share < DOMINANT:
+        return []
+    return [
+        f"column {widest} holds {share:.0%} of the variance, and distances are those of it alone: --standardise gives "
+        "all columns one unit"
+    ]
+
+
 def _made(function: Callable[[Any], Any], values: np.ndarray) -> np.ndarray:
     """Compute features of a block, or of a path.
 
     Raises:
         ValueError: if they are not [n, d].
     """
-    features = np.asarray(function(values if values.ndim else values[()]))
+    try:
+        features = np.asarray(function(values if values.ndim else values[()]))
+    except ValueError as error:  # says what failed, not the file
+        raise Unreadable(str(error)) from error
     if features.ndim != 2 or (values.ndim and len(features) != len(values)):
         raise Unreadable(f"features: of an array {values.shape} there are {features.shape}, and must be [n, d]")
     return features

@@ -9,12 +9,11 @@ from jaxtyping import Float
 from pandas.util import hash_pandas_object
 
 from jaxcollapse.checks import check_finite
-from jaxcollapse.pipeline.tables import Table
+from jaxcollapse.pipeline.tables import Table, dominant
 
 MAX_ROWS = 20_000  # of a table, from which moments are computed
 MAX_DIM = 32
 _BLOCK = 2**16  # rows that are hashed at a time: a table may be mapped from a file that is larger than memory
-_DOMINANT = 0.9
 
 
 class Part(NamedTuple):
@@ -178,13 +177,7 @@ def _notes_on_columns(columns: np.ndarray, reference: np.ndarray, whole: np.ndar
             f"Columns that vary in the population are constant in the reference, {still.sum()} of them ({shown}"
             f"{', ...' * bool(still.sum() > 10)}): a verifier takes any other value there for a fault."
         )
-    widest = variances.argmax()
-    if len(columns) > 1 and variances[widest] > _DOMINANT * variances.sum():
-        notes.append(
-            f"Column {columns[widest]} holds {variances[widest] / variances.sum():.0%} of the variance, and distances "
-            "are those of it alone: --standardise gives all columns one unit."
-        )
-    return notes
+    return notes + [f"{told[0].upper()}{told[1:]}." for told in dominant(columns.tolist(), variances)]
 
 
 def _shifts(columns: np.ndarray, reference: np.ndarray, whole: np.ndarray) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from jaxcollapse.pipeline.tables import (
     Files,
     Reading,
     Table,
+    dominant,
     read,
     require_alike,
     require_unchanged,
@@ -29,7 +30,6 @@ from jaxcollapse.pipeline.tables import (
 from jaxcollapse.verifiers import VERIFIERS, verifier_bytes
 
 MOST_OF_SILO = 20_000
-DOMINANT = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     told = _told(request.verifier, silos, num_candidates)
     warnings = [
         *_warn_of_data(request, silos, candidates, selection, numbers),
-        *_warn_of_units(candidates.columns, real),
+        *dominant(candidates.columns, np.diagonal(real.moments.covariance)),
         *_warn_of_classes(shares),
     ]
     require_unchanged(candidates, *silos)
@@ -109,7 +109,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         quantities=[
             Quantity("num_candidates", len(candidates.rows), "rows of the candidates that were valid", "rows"),
             Quantity("num_kept", len(selection.kept), "rows that are kept", "rows"),
-            *before_after.quantities(*numbers),
+            *before_after.quantities(real, before, after, numbers),
             *told,
         ],
         listings=[*([shares] if shares else []), before_after.columns(candidates.columns, real, before, after)],
@@ -209,17 +209,6 @@ def _warn_of_data(
     if after["trace_ratio"] < 0.8:
         found.append(f"the kept have {after['trace_ratio']:.2f} of the total variance of the silos' union")
     return found
-
-
-def _warn_of_units(columns: Sequence[str], real: before_after.Side) -> list[str]:
-    variances = np.diagonal(real.moments.covariance)
-    widest = int(variances.argmax())
-    if len(columns) == 1 or variances[widest] < DOMINANT * variances.sum():
-        return []
-    return [
-        f"column {columns[widest]} holds {variances[widest] / variances.sum():.0%} of the variance, and distances are "
-        "those of it alone: --standardise gives all columns one unit"
-    ]
 
 
 def _warn_of_classes(shares: Listing | None) -> list[str]:
