@@ -298,7 +298,7 @@ def test_something_moves_every_two_seconds_off_a_terminal(monkeypatch):
         "12:00 one (1 of 2), 6%, about 2 min 30 s left: first, 10 of 40 generations, 5/s",
         "12:00 one (1 of 2), 6%, about 3 min 0 s left: first, 10 of 40 generations, 2.5/s",
         "12:00   first: 40 generations, 5.0 s, after 8.0 s of tracing and compiling",
-        "12:00 one (1 of 2), 25%, about 46 s left: between parts, working, 2 s",
+        "12:00 one (1 of 2), 25%, about 46 s left: between parts, 2 s",
         "12:00 one (1 of 2), 44%, about 22 s left: second, 30 of 40 generations, 5/s, resumed at 20",
     ]
 
