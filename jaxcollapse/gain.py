@@ -1,6 +1,6 @@
 """Go or no-go: what a verifier will do to a generator, told before the generator is trained again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -137,14 +137,44 @@ def predict_gain(
     Raises:
         ValueError: if an argument is not allowed, or no stand-in does what was measured.
     """
-    pool, silos = measure_of("pool", pool), as_silos(silos)
+    silos = as_silos(silos)
+    runs = surrogate_runs(
+        {"verifier": select}, pool, silos, expansion, truth=pooled(silos), metrics=("frechet",), num_kept=num_kept,
+        budget=budget, num_generations=num_generations, workflow=workflow, seeds=seeds, key=key,
+    )  # fmt: skip
+    return (np.log(runs["verifier"].frechet) - np.log(runs["random"].frechet)).rename("log_gain")
+
+
+def surrogate_runs(
+    verifiers: Mapping[str, Select | str],
+    pool: Any,
+    silos: Any,
+    expansion: Expansion,
+    *,
+    num_kept: int,
+    num_generations: int,
+    **rest: Any,
+) -> dict[str, xr.Dataset]:
+    """Run the recursion with a surrogate of the generator, under verifiers and under random selection.
+
+    Args:
+        verifiers: by name.
+        pool: of today's candidates, from which all start.
+        silos: that verifiers are made from.
+        expansion: what the surrogate does.
+        num_kept: n.
+        num_generations: T.
+        rest: as for `simulate`.
+
+    Returns:
+        Results by the name of the verifier, and `random`.
+    """
+    pool = measure_of("pool", pool)
     generator = surrogate(expansion, max(len(pool.weights), (num_generations + 1) * num_kept))
-    rest = {
-        "num_kept": num_kept, "budget": budget, "num_generations": num_generations, "seeds": seeds, "key": key,
-        "silos": silos, "truth": pooled(silos), "metrics": ("frechet",),
-    }  # fmt: skip
-    found = [np.log(simulate(generator, each, workflow, pool, **rest).frechet) for each in (select, "random")]
-    return (found[0] - found[1]).rename("log_gain")
+    rest |= {"silos": silos, "num_kept": num_kept, "num_generations": num_generations}
+
+    chosen = {"random": "random", **verifiers}
+    return {name: simulate(generator, select, start=pool, **rest) for name, select in chosen.items()}
 
 
 def surrogate(expansion: Expansion, max_points: int) -> Generator:

@@ -1,17 +1,11 @@
-r"""Which candidates to keep, out of as many as files hold.
+"""Which candidates to keep, out of as many as files hold.
 
-A pool that is small is given to a verifier whole, as experiments do. A large one is dealt into tiles at random.
-Balanced selection fits its few multipliers to one tile and scores all with them; the density of the pool about a
-candidate is that of its own tile, and of the next one in place of the others,
-
-.. math:: \hat p(x) = \tfrac1N \Big( \sum_{y \in \text{tile}} k(x, y)
-          + \frac{N - B}{B} \sum_{y \in \text{next tile}} k(x, y) \Big),
-
-without bias, and with the candidate itself in it. Other verifiers keep their share of each tile.
+A pool that is small is given to a verifier whole, as experiments do. A large one is dealt into tiles at random, and
+balanced selection sees all of it by `balanced_by_tiles`. Other verifiers keep their share of each tile.
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,22 +16,18 @@ import scipy
 from jaxtyping import Array, Float, Int
 
 from jaxcollapse import selectors
-from jaxcollapse.base import Counted, Measure, Select, Sizes, counted, together
+from jaxcollapse.base import Measure, Select, Sizes, counted, together
 from jaxcollapse.checks import check_count, check_finite, check_names
-from jaxcollapse.measures import pooled, uniform_measure
-from jaxcollapse.selectors.balanced import Goal, features_of, fit_odds, intercept
+from jaxcollapse.measures import uniform_measure
+from jaxcollapse.pipeline.tiles import Take, Tell, balanced_by_tiles
 from jaxcollapse.selectors.budget import scored
 from jaxcollapse.silos import as_silos, stack_silos
 from jaxcollapse.sizes import sizes
-from jaxcollapse.tree import stack
 from jaxcollapse.verifiers import VERIFIERS, verifier
 
 TILE = 20_000
 DEFAULT = "kernel_balanced"
 KEEPERS = tuple(name for name in VERIFIERS if name not in ("recoloured", "keep_all"))
-
-Take = Callable[[Int[np.ndarray, " b"]], Float[np.ndarray, "b d"]]
-Tell = Callable[..., None]
 
 
 class Selection(NamedTuple):
@@ -135,7 +125,8 @@ def keep(chosen: Select, take: Take, num_candidates: int, num_kept: int, key: in
     tiles = [np.sort(part) for part in np.array_split(order, num_tiles)]
     streams = isinstance(chosen, selectors.balanced) and (chosen.score is None or hasattr(chosen.score, "at"))
     if streams:
-        return _by_coefficients(chosen, key, take, tiles, num_kept, tell)
+        kept, log_odds, trouble = balanced_by_tiles(chosen, key, take, tiles, num_kept, tell)
+        return Selection(kept, log_odds, scipy.special.expit(log_odds), _numbers(trouble), num_tiles)
     return _tile_by_tile(chosen, key, take, tiles, num_kept, tell)
 
 
@@ -174,82 +165,6 @@ def _offset(score: Float[Array, " n"], num_kept: Array) -> Float[Array, ""]:
 
     low, high = jax.lax.fori_loop(0, 60, halve, (-jnp.max(score) - 50, -jnp.min(score) + 50))
     return (low + high) / 2
-
-
-def _by_coefficients(
-    chosen: selectors.balanced, key: Array, take: Take, tiles: Sequence[np.ndarray], num_kept: int, tell: Tell
-) -> Selection:
-    """Fit to one tile, and score all."""
-    num_candidates, size = sum(map(len, tiles)), max(map(len, tiles))
-    score_key, goal_key, draw_key = jax.random.split(key, 3)
-
-    def filled(rows: np.ndarray) -> Measure:
-        points = take(rows)
-        padding = ((0, size - len(rows)), (0, 0))
-        weights = (np.arange(size) < len(rows)).astype(np.float32)
-        return Measure(jnp.asarray(np.pad(points, padding)), jnp.asarray(weights))
-
-    tell("fitting")
-    here, following = filled(tiles[0]), filled(tiles[1])
-    goals, theta, trouble = _fitted(chosen, score_key, goal_key, here, following, num_candidates, num_kept)
-    log_odds = np.empty(num_candidates, np.float32)
-    troubles = [trouble]
-    for i, rows in enumerate(tiles):
-        tell("scoring", i, len(tiles))
-        here, following = following if i else here, filled(tiles[(i + 1) % len(tiles)])
-        found, trouble = _tile_odds(chosen, score_key, here, following, num_candidates, goals, theta)
-        log_odds[rows] = np.asarray(found)[: len(rows)]
-        troubles.append(trouble)
-    finite = np.isfinite(log_odds)  # the others are counted, and kept last
-    log_odds += float(_centred(np.where(finite, log_odds, 0), np.float32(finite), float(num_kept)))
-    drawn = log_odds + np.asarray(jax.random.logistic(draw_key, log_odds.shape))
-    kept = np.sort(np.argpartition(-drawn, num_kept)[:num_kept])
-    return Selection(kept, log_odds, scipy.special.expit(log_odds), _numbers(together(troubles)), len(tiles))
-
-
-_centred = jax.jit(intercept)
-
-
-@jax.jit
-def _fitted(
-    chosen: selectors.balanced,
-    score_key: Array,
-    goal_key: Array,
-    here: Measure,
-    following: Measure,
-    num_candidates: Array,
-    num_kept: Array,
-) -> tuple[list[Goal], Array, Mapping[str, Array]]:
-    goals = chosen.asked(goal_key, here)
-    offset, trouble = _offsets(chosen, score_key, here, following, num_candidates)
-    here = here._replace(weights=jnp.where(jnp.isfinite(offset), here.weights, 0))
-    theta, unconverged = fit_odds(goals, here, jnp.nan_to_num(offset), num_kept * here.weights.sum() / num_candidates)
-    return goals, theta, together([trouble, unconverged])
-
-
-@jax.jit
-def _tile_odds(
-    chosen: selectors.balanced,
-    score_key: Array,
-    here: Measure,
-    following: Measure,
-    num_candidates: Array,
-    goals: list[Goal],
-    theta: Array,
-) -> Counted:
-    offset, trouble = _offsets(chosen, score_key, here, following, num_candidates)
-    return Counted(offset + features_of(goals, here.points) @ theta, trouble)
-
-
-def _offsets(chosen: Any, key: Array, here: Measure, following: Measure, num_candidates: Array) -> Counted:
-    """Score a tile against itself and the next one, which stands for the rest of the pool."""
-    if chosen.score is None:
-        return Counted(jnp.zeros_like(here.weights), {})
-    rest = (num_candidates - here.weights.sum()) / following.weights.sum()
-    pool = pooled(stack([here, following._replace(weights=rest * following.weights)]))
-    score = chosen.strength * chosen.score.at(here.points, key, pool)
-    lost = jnp.sum((here.weights > 0) & ~jnp.isfinite(score))
-    return Counted(score, {"scores that are not finite": lost})
 
 
 def _tile_by_tile(

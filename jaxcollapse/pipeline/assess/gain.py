@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +10,11 @@ import pandas as pd
 
 from jaxcollapse.analysis import Interval, seed_interval, wilson
 from jaxcollapse.base import Generator, Measure, Moments, Select
-from jaxcollapse.gain import Expansion, surrogate
+from jaxcollapse.gain import Expansion, surrogate_runs
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.pipeline.assess.bias import NUM_RESAMPLES, moments_of
 from jaxcollapse.scores import mahalanobis
 from jaxcollapse.selectors import top
-from jaxcollapse.simulate import simulate
 from jaxcollapse.targets import fit_target
 
 MAX_KEPT = 100  # by a stand-in, in a generation
@@ -99,16 +97,13 @@ def gains(
         A row a verifier: logarithm of the ratio of Fréchet distances and its interval of 95% over seeds. The
         logarithms of traces over those of generation 0, [seed, generation], by verifier. And what went wrong, in words.
     """
-    generator = surrogate(expansion, max(len(pool), (num_generations + 1) * num_kept))
-    rest: dict[str, Any] = {
-        "num_kept": num_kept, "budget": budget, "num_generations": num_generations, "seeds": NUM_SEEDS, "key": key,
-        "silos": list(map(np.float32, silos)), "truth": truth, "metrics": ("frechet", "trace_ratio"),
-    }  # fmt: skip
-    runs = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are in the runs' attributes
-        for name, select in {"random": "random", **verifiers}.items():
-            runs[name] = simulate(generator, select, workflow, np.float32(pool), **rest)
+        runs = surrogate_runs(
+            verifiers, np.float32(pool), list(map(np.float32, silos)), expansion, truth=truth,
+            metrics=("frechet", "trace_ratio"), num_kept=num_kept, budget=budget, num_generations=num_generations,
+            workflow=workflow, seeds=NUM_SEEDS, key=key,
+        )  # fmt: skip
     logs = {name: np.log(run.frechet.to_numpy()[:, -1]) for name, run in runs.items()}
     traces = {name: np.log(run.trace_ratio.to_numpy()) for name, run in runs.items()}
     rows = [(name, *map(float, seed_interval(logs[name] - logs["random"]))) for name in verifiers]
