@@ -311,10 +311,10 @@ def test_a_lost_stream_ends_nothing(tmp_path):
     closed = io.StringIO()
     closed.close()
     with open("/dev/full", "w") as full:
-        for stream in (closed, full, None):
+        for name, stream in (("closed", closed), ("full", full), ("none", None)):
             display = Display(Lasting(stream))
             display.say("line")
-            execute("toy", toy_experiment, CONFIG, Options(out=tmp_path / str(id(display))), display)
+            execute("toy", toy_experiment, CONFIG, Options(out=tmp_path / name), display)
             display.close()
             assert display.num_finished == 2
     assert len(list(tmp_path.glob("*/toy.nc"))) == 3

@@ -131,6 +131,7 @@ def _refitted(
         found = scipy.optimize.minimize(whitened, np.zeros_like(start), method="L-BFGS-B", jac=True, options=options)
         return moved(found.x), found.jac @ found.jac / 2
 
+    gain = np.inf
     for _ in range(ROUNDS):
         theta, gain = improved(theta)
         if gain <= 1e-3:
