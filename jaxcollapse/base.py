@@ -245,6 +245,22 @@ class Exchange:
         return {}
 
 
+class Parties:
+    """Silos that are not a stack of measures in this program, such as those of other hosts: they answer exchanges.
+
+    Attributes:
+        points: the abstract value of a stack of them, shape [K, m, d].
+        weights: likewise, shape [K, m].
+    """
+
+    points: Any
+    weights: Any
+
+    def carry_out(self, exchange: Exchange, key: Key[Array, ""], pool: Measure | None) -> Counted:
+        """Run an exchange with them, as `jaxcollapse.exchanges.carry_out_counted` does."""
+        raise NotImplementedError
+
+
 class State(NamedTuple):
     """What the next generation needs.
 

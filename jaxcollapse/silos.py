@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import DTypeLike
 from scipy.special import betainc
 
-from jaxcollapse.base import Measure
+from jaxcollapse.base import Measure, Parties
 from jaxcollapse.checks import check_array, check_count, check_finite, check_measure, check_names, check_range, shown
 from jaxcollapse.measures import as_measure, stack_padded
 
@@ -173,12 +173,16 @@ SPLITS = {
 }
 
 
-def as_silos(silos: Any) -> Measure:
+def as_silos(silos: Any) -> Measure | Parties:
     """Take silos as a stacked measure: one already, an array [K, m, d], or a list of arrays or measures [m_k, d].
+
+    Parties stay what they are.
 
     Raises:
         ValueError: if they are none, or a silo is empty or not finite.
     """
+    if isinstance(silos, Parties):
+        return silos
     if isinstance(silos, list | tuple) and not isinstance(silos, Measure):
         shapes = [np.shape(silo.points if isinstance(silo, Measure) else silo) for silo in silos]
         if not shapes or any(len(shape) != 2 or 0 in shape or shape[1] != shapes[0][1] for shape in shapes):

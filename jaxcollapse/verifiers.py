@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxcollapse import scores, selectors
-from jaxcollapse.base import Counted, Measure, Moments, Select, Target
+from jaxcollapse.base import Counted, Measure, Moments, Parties, Select, Target
 from jaxcollapse.checks import check_names, check_range, is_known
 from jaxcollapse.exchanges import (
     barycenter,
@@ -85,7 +85,7 @@ class Problem(NamedTuple):
     """
 
     key: Key[Array, ""]
-    silos: Measure
+    silos: Measure | Parties
     moments: Moments
     epsilon: Array
     settings: Settings

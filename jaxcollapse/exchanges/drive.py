@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from jaxcollapse.base import Counted, Exchange, Measure
+from jaxcollapse.base import Counted, Exchange, Measure, Parties
 from jaxcollapse.tree import expand, num_bytes
 
 _SILOS = 2**32 - 1  # so that the silos' keys are none that the server splits from its own
@@ -34,13 +34,17 @@ def rounds(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos:
     return jax.lax.scan(keep, start, length=exchange.num_rounds)[1]
 
 
-def carry_out(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure) -> Any:
-    """Run an exchange in one program, and hand over its result; arguments as for `rounds`."""
+def carry_out(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure | Parties) -> Any:
+    """Run an exchange, with a stack of silos in one program, and hand over its result; arguments as for `rounds`."""
     return carry_out_counted(exchange, key, pool, silos).value
 
 
-def carry_out_counted(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure) -> Counted:
+def carry_out_counted(
+    exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure | Parties
+) -> Counted:
     """Run an exchange as `carry_out` does, and count what went wrong."""
+    if isinstance(silos, Parties):
+        return silos.carry_out(exchange, key, pool)
     start, one_round = _begin(exchange, key, pool, silos)
     if exchange.num_rounds == 1:
         server, _ = one_round(start)

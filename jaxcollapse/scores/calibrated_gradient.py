@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxtyping import Array, Float, Key
 
-from jaxcollapse.base import Counted, Measure, counted, together
+from jaxcollapse.base import Counted, Measure, Parties, counted, together
 from jaxcollapse.checks import check_numbers, check_range
 from jaxcollapse.exchanges import carry_out_counted
 from jaxcollapse.measures import as_measure
@@ -65,7 +65,7 @@ class exchanged_gradient:
     """
 
     exchange: Any
-    silos: Measure
+    silos: Measure | Parties
     num_self: int = static(default=0)
 
     def __call__(self, key: Key[Array, ""], pool: Measure) -> Counted:

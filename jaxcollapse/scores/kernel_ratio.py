@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from jaxcollapse.base import Measure
+from jaxcollapse.base import Measure, Parties
 from jaxcollapse.exchanges import carry_out, kernel_densities
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.transport.sinkhorn import log_partition
@@ -24,7 +24,7 @@ class kernel_ratio:
         width: w, in squared units of the data, shape [].
     """
 
-    silos: Measure
+    silos: Measure | Parties
     width: Float[Array | float, ""]
 
     def __call__(self, key: Key[Array, ""], pool: Measure) -> Float[Array, " n"]:

@@ -2,7 +2,7 @@
 
 from jaxtyping import Array, Float, Key
 
-from jaxcollapse.base import Measure, Moments
+from jaxcollapse.base import Measure, Moments, Parties
 from jaxcollapse.exchanges import carry_out, logistic
 from jaxcollapse.features import half_way, quadratic_features
 from jaxcollapse.tree import closure, static
@@ -21,7 +21,7 @@ class logistic_ratio:
         num_rounds: as in `jaxcollapse.exchanges.logistic`.
     """
 
-    silos: Measure
+    silos: Measure | Parties
     moments: Moments
     ridge: Float[Array | float, ""] = 1e-6
     num_rounds: int = static(default=500)

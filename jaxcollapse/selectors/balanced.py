@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from jaxcollapse.base import Counted, Measure, Score, Sizes, together
+from jaxcollapse.base import Counted, Measure, Parties, Score, Sizes, together
 from jaxcollapse.checks import check_range
 from jaxcollapse.exchanges import carry_out, kernel_densities
 from jaxcollapse.features import kernel_features
@@ -80,7 +80,7 @@ class kernel_goal:
         num_landmarks: l, at most as many as there are candidates.
     """
 
-    silos: Measure
+    silos: Measure | Parties
     width: Scalar
     slack: Scalar = 3e-4
     num_landmarks: int = static(default=200)

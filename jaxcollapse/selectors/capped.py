@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from jaxcollapse.base import Counted, Measure, Sizes
+from jaxcollapse.base import Counted, Measure, Parties, Sizes
 from jaxcollapse.exchanges import capped_transport, carry_out_counted
 from jaxcollapse.selectors.budget import below_all, pareto, scored
 from jaxcollapse.tree import closure, static
@@ -24,7 +24,7 @@ class capped:
         num_rounds: of the exchange at most.
     """
 
-    silos: Measure
+    silos: Measure | Parties
     epsilon: Float[Array | float, ""]
     num_rounds: int = static(default=1000)
 
