@@ -38,11 +38,13 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
     axes.set_xticks(
         places,
         [
-            f"{style.label(row.generator)}\n${row.growth:+.2f} \\pm {row.growth_half:.2f}$".replace(" with", "\nwith")
+            f"{style.label(row.generator)}\n${round(row.growth, 2) + 0.0:+.2f} \\pm {row.growth_half:.2f}$".replace(
+                " with", "\nwith"
+            ).replace(", ", ",\n")
             for row in names.itertuples()
         ],
     )
     axes.set_xlabel("generator; growth of the log trace in a generation of random selection")
     axes.set_ylabel("log distance over random selection's")
-    figure.legend(loc="outside upper center", ncols=8)
+    figure.legend(loc="outside lower center", ncols=8)
     return figure, table
