@@ -1,0 +1,265 @@
+"""The server of silos on other hosts: takes their calls, and carries exchanges out with those that answer in time."""
+
+import concurrent.futures
+import hashlib
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from jaxcollapse.base import Counted, Exchange, Measure, Parties
+from jaxcollapse.network.codec import Refused, check_like, decode, encode
+from jaxcollapse.network.silo import METHOD, OPTIONS, Say, credentials
+from jaxcollapse.tree import zeros_like_shape
+
+
+class QuorumLost(ValueError):
+    """Fewer silos answer than must."""
+
+
+class Session:
+    """One silo's call: frames to it, and frames from it."""
+
+    def __init__(self):
+        self.outgoing: queue.Queue[bytes | None] = queue.Queue()
+        self.incoming: queue.Queue[bytes | None] = queue.Queue(maxsize=2)
+
+    def read(self, frames: Iterator[bytes]) -> None:
+        """Take what comes until the call ends."""
+        try:
+            for frame in frames:
+                self.incoming.put(frame)
+        except grpc.RpcError:
+            pass
+        self.outgoing.put(None)
+        self.incoming.put(None)
+
+
+class Listener:
+    """Takes calls of silos whose certificates are listed: mutual TLS, one call a silo.
+
+    Args:
+        address: HOST:PORT; port 0 is any that is free.
+        directory: of certificates: ca.pem, server.pem, server.key, and NAME.pem of every silo.
+        names: of silos.
+        say: is told who comes, who is turned away, and who goes.
+
+    Raises:
+        FileNotFoundError: if a certificate is missing.
+        OSError: if the address cannot be listened at.
+    """
+
+    def __init__(self, address: str, directory: Path, names: Sequence[str], say: Say):
+        self.names = {fingerprint(grpc_certificate(directory / f"{name}.pem")): name for name in names}
+        if len(self.names) < len(names):
+            raise ValueError(f"silos = {', '.join(names)}: each must be named once, with a certificate of its own")
+        self.say, self.sessions, self.changed = say, {}, threading.Condition()
+        authority, key, certificate = credentials(directory, "server")
+        workers = concurrent.futures.ThreadPoolExecutor(2 * len(names) + 8)
+        self._server = grpc.server(workers, options=OPTIONS, maximum_concurrent_rpcs=2 * len(names) + 4)
+        service, method = METHOD[1:].split("/")
+        handler = grpc.stream_stream_rpc_method_handler(self._attend)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+        both = grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
+        try:
+            self.port = self._server.add_secure_port(address, both)
+        except RuntimeError as error:
+            raise OSError(f"listen = {address}: cannot be listened at") from error
+        self._server.start()
+
+    def wait(self, seconds: float, stopped: Callable[[], None]) -> dict[str, Session]:
+        """Wait until all silos are there, or the time is over; those that are."""
+        end = time.monotonic() + seconds
+        with self.changed:
+            while len(self.sessions) < len(self.names) and time.monotonic() < end:
+                self.changed.wait(0.2)
+                stopped()
+            return dict(self.sessions)
+
+    def close(self) -> None:
+        """End all calls."""
+        for session in list(self.sessions.values()):
+            session.outgoing.put(None)
+        self._server.stop(1.0).wait()
+
+    def _attend(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        pem = b"".join(context.auth_context().get("x509_pem_cert", ()))
+        name = self.names.get(fingerprint(pem))
+        if name is None:
+            self.say(f"turned away: {context.peer()}, whose certificate is none of the silos'")
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "certificate")
+        session = Session()
+        with self.changed:
+            if name in self.sessions:
+                self.say(f"turned away: {context.peer()}, a second silo {name}")
+                context.abort(grpc.StatusCode.ALREADY_EXISTS, "name")
+            self.sessions[name] = session
+            self.changed.notify_all()
+        self.say(f"silo {name} is there")
+        threading.Thread(target=session.read, args=(requests,), daemon=True).start()
+        try:
+            yield from iter(session.outgoing.get, None)
+        finally:
+            with self.changed:
+                self.sessions.pop(name, None)
+            self.say(f"silo {name} has gone")
+
+
+class Account:
+    """What was exchanged with one silo.
+
+    Attributes:
+        sent: bytes of the frames to it.
+        received: bytes of the frames from it.
+        rounds: that it answered.
+        missing: why it was left out, or nothing.
+    """
+
+    def __init__(self):
+        self.sent = self.received = self.rounds = 0
+        self.missing = ""
+
+
+@jax.jit
+def _server_init(exchange: Exchange, key: Array, pool: Measure | None) -> Any:
+    return exchange.server_init(key, pool)
+
+
+@jax.jit
+def _update(exchange: Exchange, server: Any, replies: Any) -> tuple[Any, Any]:
+    server = exchange.update(server, replies)
+    return server, jnp.asarray(exchange.finished(server))
+
+
+@jax.tree_util.register_static
+class Network(Parties):
+    """Silos on other hosts, for one selection. Who does not answer in time, or not well, is left out of the rest.
+
+    Args:
+        sessions: by the names of silos, those that are there.
+        names: of all silos, in order.
+        dim: d.
+        quorum: silos that have to answer.
+        seconds: for a round.
+        stopped: raises where the work is to stop.
+    """
+
+    def __init__(
+        self,
+        sessions: Mapping[str, Session],
+        names: Sequence[str],
+        dim: int,
+        quorum: int,
+        seconds: float,
+        stopped: Callable[[], None] = lambda: None,
+    ):
+        self.sessions, self.names, self.quorum, self.seconds = dict(sessions), tuple(names), quorum, seconds
+        self.points = jax.ShapeDtypeStruct((len(names), 1, dim), np.float32)
+        self.weights = jax.ShapeDtypeStruct((len(names), 1), np.float32)
+        self.accounts, self.stopped = {name: Account() for name in names}, stopped
+        self.selection, self.number = secrets.token_hex(8), 0
+        for name in set(names) - set(sessions):
+            self.accounts[name].missing = "never came"
+        self._check()
+
+    def carry_out(self, exchange: Exchange, key: Key[Array, ""], pool: Measure | None) -> Counted:
+        server, self.number = _server_init(exchange, key, pool), self.number + 1
+        opening = exchange.opening(server)
+        begin = encode({"begin": exchange, "opening": opening, "selection": self.selection, "number": self.number})
+        self._send(begin)
+        expected = jax.eval_shape(self._first_reply, exchange, key, pool)
+        for r in range(exchange.num_rounds):
+            request = exchange.request(server)
+            at = {"selection": self.selection, "number": self.number, "round": r}
+            self._send(encode({"request": request, **at}))
+            replies = self._collect(expected, at)
+            server, finished = _update(exchange, server, replies)
+            if finished:
+                break
+        missing = sum(bool(account.missing) for account in self.accounts.values())
+        return Counted(exchange.result(server), {**exchange.trouble(server), "silos missing": jnp.int32(missing)})
+
+    def _first_reply(self, exchange: Exchange, key: Array, pool: Measure | None) -> Any:
+        server = exchange.server_init(key, pool)
+        silo = Measure(jnp.zeros(self.points.shape[1:]), jnp.ones(self.weights.shape[1:]))
+        return exchange.reply(exchange.silo_init(key, silo, exchange.opening(server)), silo, exchange.request(server))[
+            1
+        ]
+
+    def _send(self, frame: bytes) -> None:
+        for name, session in self.sessions.items():
+            session.outgoing.put(frame)
+            self.accounts[name].sent += len(frame)
+
+    def _collect(self, expected: Any, at: Mapping[str, Any]) -> Any:
+        """Take the replies of a round, stacked; of silos that are missing zeros."""
+        end = time.monotonic() + self.seconds
+        replies = {}
+        for name in list(self.sessions):
+            try:
+                replies[name] = self._reply(name, expected, at, end)
+                self.accounts[name].rounds += 1
+            except (Refused, TimeoutError) as reason:
+                self.accounts[name].missing = str(reason)
+                del self.sessions[name]
+        self._check()
+        nothing = zeros_like_shape(expected)
+        rows = [replies.get(name, nothing) for name in self.names]
+        return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *rows)
+
+    def _reply(self, name: str, expected: Any, at: Mapping[str, Any], end: float) -> Any:
+        while True:
+            message = decode(self._next(name, end))
+            if isinstance(message, dict) and message.get("selection") == self.selection:
+                break  # others are late answers to an earlier one
+        match message:
+            case {"refusal": str() as reason}:
+                raise Refused(f"it refuses: {reason[:80]}")
+            case {"reply": reply, **rest} if rest == at:
+                check_like(reply, expected)
+                return reply
+        raise Refused("its message is not the one that is due")
+
+    def _next(self, name: str, end: float) -> bytes:
+        while True:
+            self.stopped()
+            try:
+                data = self.sessions[name].incoming.get(timeout=min(0.2, max(0.01, end - time.monotonic())))
+            except queue.Empty:
+                if time.monotonic() > end:
+                    raise TimeoutError(f"no answer within {self.seconds:.3g} s") from None
+                continue
+            if data is None:
+                raise Refused("the connection is lost")
+            self.accounts[name].received += len(data)
+            return data
+
+    def _check(self) -> None:
+        if len(self.sessions) < self.quorum:
+            missing = "; ".join(f"{name}: {a.missing}" for name, a in self.accounts.items() if a.missing)
+            raise QuorumLost(f"silos: {len(self.sessions)} answer, and {self.quorum} must ({missing})")
+
+
+def grpc_certificate(path: Path) -> bytes:
+    """Read a certificate.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    return path.read_bytes()
+
+
+def fingerprint(pem: bytes) -> str:
+    """Hash a certificate as it is signed."""
+    import ssl
+
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.decode())).hexdigest() if pem else ""
