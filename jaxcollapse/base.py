@@ -5,7 +5,7 @@ generators, memories and workflows are NamedTuples of pure functions; scores, se
 functions that know arrays. All contracts are written for one seed; `jax.vmap` adds the others.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
@@ -258,6 +258,10 @@ class Parties:
 
     def carry_out(self, exchange: Exchange, key: Key[Array, ""], pool: Measure | None) -> Counted:
         """Run an exchange with them, as `jaxcollapse.exchanges.carry_out_counted` does."""
+        raise NotImplementedError
+
+    def each(self) -> Sequence["Parties"]:
+        """Give every one of them alone."""
         raise NotImplementedError
 
 

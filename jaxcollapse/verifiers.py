@@ -197,10 +197,12 @@ def per_silo(p: Problem) -> Select:
 def scheme_i(p: Problem) -> Select:
     """Serve references on the geodesics from the pool to every silo [qiao2026]_."""
 
-    def near(silo: Measure) -> scores.exchanged_gradient:
-        return scores.exchanged_gradient(p.geodesic, expand(silo), p.settings.num_self)
+    def near(silos: Measure | Parties) -> scores.exchanged_gradient:
+        return scores.exchanged_gradient(p.geodesic, silos, p.settings.num_self)
 
-    return selectors.submodular(jax.vmap(near)(p.silos))
+    if isinstance(p.silos, Parties):
+        return selectors.submodular(tuple(map(near, p.silos.each())))
+    return selectors.submodular(jax.vmap(lambda silo: near(expand(silo)))(p.silos))
 
 
 def scheme_ii(p: Problem) -> Select:

@@ -1,9 +1,12 @@
 """The server of silos on other hosts: takes their calls, and carries exchanges out with those that answer in time."""
 
 import concurrent.futures
+import copy
 import hashlib
+import itertools
 import queue
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +21,7 @@ from jaxtyping import Array, Key
 
 from jaxcollapse.base import Counted, Exchange, Measure, Parties
 from jaxcollapse.network.codec import Refused, check_like, decode, encode
-from jaxcollapse.network.silo import METHOD, OPTIONS, Say, credentials
+from jaxcollapse.network.silo import METHOD, OPTIONS, credentials
 from jaxcollapse.tree import zeros_like_shape
 
 
@@ -51,18 +54,22 @@ class Listener:
         address: HOST:PORT; port 0 is any that is free.
         directory: of certificates: ca.pem, server.pem, server.key, and NAME.pem of every silo.
         names: of silos.
-        say: is told who comes, who is turned away, and who goes.
+
+    Attributes:
+        sessions: by the names of silos, those that are there.
+        turned_away: who was not let in, and why, in words.
 
     Raises:
         FileNotFoundError: if a certificate is missing.
         OSError: if the address cannot be listened at.
     """
 
-    def __init__(self, address: str, directory: Path, names: Sequence[str], say: Say):
-        self.names = {fingerprint(grpc_certificate(directory / f"{name}.pem")): name for name in names}
+    def __init__(self, address: str, directory: Path, names: Sequence[str]):
+        self.names = {fingerprint((directory / f"{name}.pem").read_bytes()): name for name in names}
         if len(self.names) < len(names):
             raise ValueError(f"silos = {', '.join(names)}: each must be named once, with a certificate of its own")
-        self.say, self.sessions, self.changed = say, {}, threading.Condition()
+        self.sessions, self.changed = {}, threading.Condition()
+        self.turned_away: list[str] = []
         authority, key, certificate = credentials(directory, "server")
         workers = concurrent.futures.ThreadPoolExecutor(2 * len(names) + 8)
         self._server = grpc.server(workers, options=OPTIONS, maximum_concurrent_rpcs=2 * len(names) + 4)
@@ -95,23 +102,21 @@ class Listener:
         pem = b"".join(context.auth_context().get("x509_pem_cert", ()))
         name = self.names.get(fingerprint(pem))
         if name is None:
-            self.say(f"turned away: {context.peer()}, whose certificate is none of the silos'")
+            self.turned_away.append(f"{context.peer()} was turned away: its certificate is none of the silos'")
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "certificate")
         session = Session()
         with self.changed:
             if name in self.sessions:
-                self.say(f"turned away: {context.peer()}, a second silo {name}")
+                self.turned_away.append(f"{context.peer()} was turned away: silo {name} is there already")
                 context.abort(grpc.StatusCode.ALREADY_EXISTS, "name")
             self.sessions[name] = session
             self.changed.notify_all()
-        self.say(f"silo {name} is there")
         threading.Thread(target=session.read, args=(requests,), daemon=True).start()
         try:
             yield from iter(session.outgoing.get, None)
         finally:
             with self.changed:
                 self.sessions.pop(name, None)
-            self.say(f"silo {name} has gone")
 
 
 class Account:
@@ -150,6 +155,7 @@ class Network(Parties):
         dim: d.
         quorum: silos that have to answer.
         seconds: for a round.
+        said: what is to be said of who came, which may grow.
         stopped: raises where the work is to stop.
     """
 
@@ -160,26 +166,26 @@ class Network(Parties):
         dim: int,
         quorum: int,
         seconds: float,
+        said: Sequence[str] = (),
         stopped: Callable[[], None] = lambda: None,
     ):
         self.sessions, self.names, self.quorum, self.seconds = dict(sessions), tuple(names), quorum, seconds
         self.points = jax.ShapeDtypeStruct((len(names), 1, dim), np.float32)
         self.weights = jax.ShapeDtypeStruct((len(names), 1), np.float32)
-        self.accounts, self.stopped = {name: Account() for name in names}, stopped
-        self.selection, self.number = secrets.token_hex(8), 0
+        self.accounts, self.said, self.stopped = {name: Account() for name in names}, said, stopped
+        self.selection, self.numbers, self.members = secrets.token_hex(8), itertools.count(1), self.names
         for name in set(names) - set(sessions):
             self.accounts[name].missing = "never came"
         self._check()
 
     def carry_out(self, exchange: Exchange, key: Key[Array, ""], pool: Measure | None) -> Counted:
-        server, self.number = _server_init(exchange, key, pool), self.number + 1
+        server, number = _server_init(exchange, key, pool), next(self.numbers)
         opening = exchange.opening(server)
-        begin = encode({"begin": exchange, "opening": opening, "selection": self.selection, "number": self.number})
-        self._send(begin)
+        self._send(encode({"begin": exchange, "opening": opening, "selection": self.selection, "number": number}))
         expected = jax.eval_shape(self._first_reply, exchange, key, pool)
         for r in range(exchange.num_rounds):
             request = exchange.request(server)
-            at = {"selection": self.selection, "number": self.number, "round": r}
+            at = {"selection": self.selection, "number": number, "round": r}
             self._send(encode({"request": request, **at}))
             replies = self._collect(expected, at)
             server, finished = _update(exchange, server, replies)
@@ -187,6 +193,18 @@ class Network(Parties):
                 break
         missing = sum(bool(account.missing) for account in self.accounts.values())
         return Counted(exchange.result(server), {**exchange.trouble(server), "silos missing": jnp.int32(missing)})
+
+    def each(self) -> tuple["Network", ...]:
+        """Give every silo that is there alone."""
+        return tuple(self._alone(name) for name in self.names if name in self.sessions)
+
+    def _alone(self, name: str) -> "Network":
+        one = copy.copy(self)
+        one.members = (name,)
+        one.points, one.weights = (
+            jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in (self.points, self.weights)
+        )
+        return one
 
     def _first_reply(self, exchange: Exchange, key: Array, pool: Measure | None) -> Any:
         server = exchange.server_init(key, pool)
@@ -196,15 +214,18 @@ class Network(Parties):
         ]
 
     def _send(self, frame: bytes) -> None:
-        for name, session in self.sessions.items():
-            session.outgoing.put(frame)
+        for name in self._there():
+            self.sessions[name].outgoing.put(frame)
             self.accounts[name].sent += len(frame)
+
+    def _there(self) -> list[str]:
+        return [name for name in self.members if name in self.sessions]
 
     def _collect(self, expected: Any, at: Mapping[str, Any]) -> Any:
         """Take the replies of a round, stacked; of silos that are missing zeros."""
         end = time.monotonic() + self.seconds
         replies = {}
-        for name in list(self.sessions):
+        for name in self._there():
             try:
                 replies[name] = self._reply(name, expected, at, end)
                 self.accounts[name].rounds += 1
@@ -213,7 +234,7 @@ class Network(Parties):
                 del self.sessions[name]
         self._check()
         nothing = zeros_like_shape(expected)
-        rows = [replies.get(name, nothing) for name in self.names]
+        rows = [replies.get(name, nothing) for name in self.members]
         return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *rows)
 
     def _reply(self, name: str, expected: Any, at: Mapping[str, Any], end: float) -> Any:
@@ -249,17 +270,6 @@ class Network(Parties):
             raise QuorumLost(f"silos: {len(self.sessions)} answer, and {self.quorum} must ({missing})")
 
 
-def grpc_certificate(path: Path) -> bytes:
-    """Read a certificate.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    return path.read_bytes()
-
-
 def fingerprint(pem: bytes) -> str:
     """Hash a certificate as it is signed."""
-    import ssl
-
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.decode())).hexdigest() if pem else ""

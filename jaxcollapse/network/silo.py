@@ -63,6 +63,9 @@ def _reply(exchange: Exchange, state: Any, silo: Measure, request: Any) -> tuple
 class Silo:
     """The silo's part of the protocol, without the wire: one frame in, one or none out.
 
+    Attributes:
+        num_finished: selections that it took part in to the end.
+
     Its random keys are its own: noise that a server could draw too would protect nothing.
     """
 
@@ -71,6 +74,12 @@ class Silo:
         self.policy, self.ledger, self.under = policy, ledger, None
         self.sent: dict[str, int] = {}
         self.refused: Any = None
+        self.num_finished = 0
+
+    def finish(self) -> None:
+        """Count a selection that the server has ended, if the silo took part."""
+        self.num_finished += bool(self.sent)
+        self.sent = {}
 
     def answer(self, data: bytes) -> bytes | None:
         """Answer a frame; whatever is wrong is told by the name of a limit or of a type."""
@@ -134,7 +143,8 @@ def credentials(directory: Path, name: str) -> tuple[bytes, bytes, bytes]:
     Raises:
         FileNotFoundError: if one is missing.
     """
-    return tuple((directory / file).read_bytes() for file in ("ca.pem", f"{name}.key", f"{name}.pem"))
+    authority, key, certificate = ((directory / file).read_bytes() for file in ("ca.pem", f"{name}.key", f"{name}.pem"))
+    return authority, key, certificate
 
 
 def attend(silo: Silo, address: str, directory: Path, name: str, stopped: threading.Event, say: Say) -> None:
@@ -161,6 +171,7 @@ def attend(silo: Silo, address: str, directory: Path, name: str, stopped: thread
                     pause = 0.2
                     if (answer := silo.answer(frame)) is not None:
                         outgoing.put(answer)
+                silo.finish()
                 lost = "the server has finished"
             except grpc.RpcError as error:
                 lost = _reason(error)

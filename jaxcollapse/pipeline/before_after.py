@@ -57,14 +57,15 @@ def side(take: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, rng: np.ran
 
 
 def numbers(side: Side, silos: Side) -> dict[str, float]:
-    """Compare rows with the silos' union."""
+    """Compare rows with the silos' union; by neighbours too, where some of its rows are known."""
     inverse, shift = np.linalg.pinv(silos.moments.covariance), side.moments.mean - silos.moments.mean
     found = {
         "frechet": _frechet(*(jax.tree.map(jnp.float32, _about(s, silos)) for s in (side, silos))),
         "trace_ratio": np.trace(side.moments.covariance) / np.trace(silos.moments.covariance),
         "mean_distance": np.sqrt(max(shift @ inverse @ shift, 0)),
     }
-    return {name: float(value) for name, value in (found | _neighbours(side.sample, silos.sample)).items()}
+    found |= _neighbours(side.sample, silos.sample) if len(silos.sample) else {}
+    return {name: float(value) for name, value in found.items()}
 
 
 def _about(side: Side, silos: Side) -> Moments:
@@ -106,6 +107,7 @@ def quantities(silos: Side, before: Side, after: Side, found: Sequence[Mapping[s
             f"{name}_{when}", values[name], f"{words}; {whose}", UNITS.get(name, ""), *bounds(name, values[name], side)
         )
         for name, words in DEFINITIONS.items()
+        if name in found[0]
         for when, whose, side, values in zip(
             ("before", "after"), ("all candidates", "the kept"), (before, after), found, strict=True
         )
@@ -159,7 +161,8 @@ def panel(silos: Side, before: Side, after: Side, probability: np.ndarray, share
         for place, points, title, colour, marker in (
             (0, drawn[1], "all candidates", style.RED, "x"), (1, drawn[2], "kept", style.BLUE, "+"),
         ):  # fmt: skip
-            axes[place].scatter(*drawn[0].T, s=5, color="0.6", linewidths=0, label="silos", rasterized=True)
+            if len(drawn[0]):
+                axes[place].scatter(*drawn[0].T, s=5, color="0.6", linewidths=0, label="silos", rasterized=True)
             axes[place].scatter(
                 *points.T, s=8, color=colour, marker=marker, linewidths=0.5, label=title, rasterized=True
             )

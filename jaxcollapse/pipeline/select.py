@@ -16,10 +16,10 @@ import scipy
 from jaxtyping import Array, Float, Int
 
 from jaxcollapse import selectors
-from jaxcollapse.base import Measure, Select, Sizes, counted, together
+from jaxcollapse.base import Measure, Parties, Select, Sizes, counted, together
 from jaxcollapse.checks import check_count, check_finite, check_names
 from jaxcollapse.measures import uniform_measure
-from jaxcollapse.pipeline.tiles import Take, Tell, balanced_by_tiles
+from jaxcollapse.pipeline.tiles import Take, Tell, balanced_by_tiles, program
 from jaxcollapse.selectors.budget import scored
 from jaxcollapse.silos import as_silos, stack_silos
 from jaxcollapse.sizes import sizes
@@ -93,8 +93,10 @@ def select(
     return keep(chosen, take, num_candidates, num_kept, key, tile, tell)
 
 
-def made(name: str, silos: Sequence[Any], key: int) -> Select:
-    """Make a verifier from arrays of several lengths."""
+def made(name: str, silos: Sequence[Any] | Parties, key: int) -> Select:
+    """Make a verifier from arrays of several lengths, or from silos on other hosts."""
+    if isinstance(silos, Parties):
+        return verifier(name, silos, jax.random.split(jax.random.key(key))[0])
     silos = [np.asarray(silo, np.float32) for silo in silos]
     for i, silo in enumerate(silos):
         check_finite(f"silos[{i}]", silo)
@@ -118,7 +120,7 @@ def keep(chosen: Select, take: Take, num_candidates: int, num_kept: int, key: in
         tell("selecting")
         rows = np.arange(num_candidates)
         weights, score, probability, trouble = jax.device_get(
-            _whole(chosen, key, uniform_measure(take(rows)), _bounds(num_kept, num_candidates))
+            program(_whole, chosen)(chosen, key, uniform_measure(take(rows)), _bounds(num_kept, num_candidates))
         )
         return Selection(np.flatnonzero(weights), score, probability, _numbers(trouble), 1)
     order = np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(num_candidates)
@@ -134,7 +136,6 @@ def _bounds(num_kept: int, num_candidates: int) -> Sizes:
     return sizes(num_kept, num_kept / num_candidates, temperature=1.0)
 
 
-@jax.jit
 def _whole(chosen: Any, key: Array, pool: Measure, bounds: Sizes) -> tuple[Array, Array, Array, Mapping[str, Array]]:
     """Select, and tell by what."""
     if hasattr(chosen, "log_odds"):
@@ -180,7 +181,7 @@ def _tile_by_tile(
         if not (share := int(ends[i + 1] - ends[i])):
             continue
         bounds = _bounds(share, len(rows))
-        weights, score[rows], probability[rows], trouble = _whole(
+        weights, score[rows], probability[rows], trouble = program(_whole, chosen)(
             chosen, jax.random.fold_in(key, i), uniform_measure(take(rows)), bounds
         )
         kept.append(rows[np.asarray(weights) > 0])

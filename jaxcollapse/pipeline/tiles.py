@@ -21,7 +21,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, Float, Int
 
-from jaxcollapse.base import Counted, Measure, together
+from jaxcollapse.base import Counted, Measure, Parties, together
 from jaxcollapse.measures import pooled
 from jaxcollapse.selectors.balanced import Goal, balanced, features_of, fit_odds, intercept
 from jaxcollapse.tree import stack
@@ -32,6 +32,12 @@ ROUNDS, MAX_PASSES = 6, 6  # of the fit: curvatures, and passes over tiles with 
 Rows = Int[np.ndarray, " b"]
 Take = Callable[[Rows], Float[np.ndarray, "b d"]]
 Tell = Callable[..., None]
+
+
+def program(function: Callable, chosen: Any) -> Callable:
+    """Compile a function of a selector, unless silos that it asks are on other hosts."""
+    leaves = jax.tree.leaves(chosen, is_leaf=lambda leaf: isinstance(leaf, Parties))
+    return function if any(isinstance(leaf, Parties) for leaf in leaves) else jax.jit(function)
 
 
 def balanced_by_tiles(
@@ -68,11 +74,11 @@ def balanced_by_tiles(
     for i, rows in enumerate(tiles):
         tell("scoring", i, len(tiles))
         here, following = following, filled(tiles[(i + 1) % len(tiles)])
-        found, trouble = _offsets(chosen, score_key, here, following, num_candidates)
+        found, trouble = program(_offsets, chosen)(chosen, score_key, here, following, num_candidates)
         offset[rows] = np.asarray(found)[: len(rows)]
         troubles.append(trouble)
     tell("fitting")
-    goals, theta = _fitted(chosen, goal_key, *known(tiles[0]), num_kept / num_candidates)
+    goals, theta = program(_fitted, chosen)(chosen, goal_key, *known(tiles[0]), num_kept / num_candidates)
     theta, unconverged = _refitted(
         goals, np.asarray(theta, float), num_kept / num_candidates, tiles[:FITTED], known, tell
     )
@@ -142,7 +148,6 @@ def _refitted(
 _centred = jax.jit(intercept)
 
 
-@jax.jit
 def _fitted(chosen: balanced, goal_key: Array, here: Measure, offset: Array, share: Array) -> tuple[list[Goal], Array]:
     goals = chosen.asked(goal_key, here)
     return goals, fit_odds(goals, here, offset, share * here.weights.sum()).value
@@ -168,7 +173,6 @@ def _sums(goals: Sequence[Goal], here: Measure, offset: Array, theta: Array) -> 
     return here.weights @ jax.nn.softplus(u), (here.weights * jax.nn.sigmoid(u)) @ phi
 
 
-@jax.jit
 def _offsets(chosen: Any, key: Array, here: Measure, following: Measure, num_candidates: Array) -> Counted:
     """Score a tile against itself and the next one, which stands for the rest of the pool."""
     if chosen.score is None:

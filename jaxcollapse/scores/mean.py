@@ -6,7 +6,7 @@ import jax
 from jaxtyping import Array, Key
 
 from jaxcollapse.base import Counted, Measure, counted, summed
-from jaxcollapse.tree import closure
+from jaxcollapse.tree import closure, stack
 
 
 @closure
@@ -25,6 +25,9 @@ class mean:
 
 
 def score_each(scores: Any, key: Key[Array, ""], pool: Measure) -> Counted:
-    """Score a pool by each of a stack of scores, [r, n]."""
-    each, trouble = jax.vmap(lambda score: counted(score(key, pool)))(scores)
+    """Score a pool by each of a stack or a tuple of scores, [r, n]."""
+    if isinstance(scores, tuple):
+        each, trouble = stack([counted(score(key, pool)) for score in scores])
+    else:
+        each, trouble = jax.vmap(lambda score: counted(score(key, pool)))(scores)
     return Counted(each, summed(trouble))

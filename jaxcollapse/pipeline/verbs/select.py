@@ -1,5 +1,6 @@
 """Select candidates by what silos tell."""
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,8 @@ import pandas as pd
 import tyro
 
 from jaxcollapse.base import Measure
-from jaxcollapse.pipeline import before_after
+from jaxcollapse.network.server import Network
+from jaxcollapse.pipeline import across, before_after
 from jaxcollapse.pipeline.report import Listing, Quantity, Report
 from jaxcollapse.pipeline.select import DEFAULT, KEEPERS, TILE, Selection, Tell, keep, made
 from jaxcollapse.pipeline.tables import (
@@ -38,10 +40,22 @@ class Request:
 
     candidates: tyro.conf.Positional[Path]
     """File of synthetic samples to choose from."""
-    silo: Files
-    """Files of real data, one for each silo: --silo A B, or --silo A --silo B."""
     keep: Annotated[int, tyro.conf.arg(metavar="N")]
     """Candidates to keep."""
+    silo: Files = ()
+    """Files of real data, one for each silo: --silo A B, or --silo A --silo B."""
+    listen: str = ""
+    """HOST:PORT at which silos on other hosts call, in place of files: `jaxcollapse serve` runs beside their data."""
+    silos: str = ""
+    """Names of silos that may call, with commas between them."""
+    certificates: Path = Path("certificates")
+    """Directory with ca.pem, server.pem, server.key, and NAME.pem of every silo that may call."""
+    quorum: int | None = None
+    """Silos that have to answer; by default all."""
+    wait: float = 60.0
+    """Seconds that silos have to call."""
+    round_seconds: float = 30.0
+    """Seconds that they have to answer a message; who takes longer is left out of the selection."""
     verifier: Literal[KEEPERS] = DEFAULT  # pyright: ignore[reportInvalidTypeForm]
     """How to select; single_silo is that of the first."""
     seed: int = 0
@@ -64,8 +78,8 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     """
     if request.scores and request.scores.suffix not in (".csv", ".parquet"):
         raise ValueError(f"scores = {request.scores}: must be a csv or a parquet file")
-    if not any(request.silo):
-        raise ValueError("silo: name a file of real data or more")
+    if any(request.silo) == bool(request.listen):
+        raise ValueError("silo: name files of real data, or with --listen the --silos that call")
     tell("reading")
     paths = (*itertools.chain.from_iterable(request.silo), request.candidates)
     *silos, candidates = (read(path, request.reading) for path in paths)
@@ -74,8 +88,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         raise ValueError(
             f"keep = {request.keep}: must be at least 1 and less than the {len(candidates.rows)} candidates"
         )
-    units, rng = units_of(silos, request.reading), np.random.default_rng(request.seed)
-    seen = [units(_some(silo.points, MOST_OF_SILO, rng)) for silo in silos]
+    rng, num_candidates = np.random.default_rng(request.seed), len(candidates.rows)
 
     def take(rows: np.ndarray) -> np.ndarray:
         return units(candidates.points[rows])
@@ -84,40 +97,58 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         side = before_after.side(take, rows, np.random.default_rng(request.seed), BLOCK)
         return side, before_after.numbers(side, real)
 
-    num_candidates = len(candidates.rows)
-    real = before_after.side_of(seen, rng, BLOCK)
-    with ThreadPoolExecutor(1) as beside:  # programs compile beside the selection, not after it
-        compared = beside.submit(compare, np.arange(num_candidates))
-        chosen = made(request.verifier, seen, request.seed)
-        selection = keep(chosen, take, num_candidates, request.keep, request.seed, TILE, tell)
-        tell("comparing")
-        (before, first), (after, last) = compared.result(), compare(selection.kept)
+    with contextlib.ExitStack() as connection:
+        if request.listen:
+            asked, units = connection.enter_context(_connected(request, candidates, tell)), np.asarray
+            real = across.side_of(asked)
+        else:
+            units = units_of(silos, request.reading)
+            asked = [units(_some(silo.points, MOST_OF_SILO, rng)) for silo in silos]
+            real = before_after.side_of(asked, rng, BLOCK)
+        with ThreadPoolExecutor(1) as beside:  # programs compile beside the selection, not after it
+            compared = beside.submit(compare, np.arange(num_candidates))
+            chosen = made(request.verifier, asked, request.seed)
+            selection = keep(chosen, take, num_candidates, request.keep, request.seed, TILE, tell)
+            tell("comparing")
+            (before, first), (after, last) = compared.result(), compare(selection.kept)
     numbers = [first, last]
     labelled = [silo.labels for silo in silos if silo.labels is not None]
-    of_silos = np.concatenate(labelled) if len(labelled) == len(silos) else None
+    of_silos = np.concatenate(labelled) if labelled and len(labelled) == len(silos) else None
     shares = None if candidates.labels is None else before_after.classes(candidates.labels, selection.kept, of_silos)
-    told = _told(request.verifier, silos, num_candidates)
+    if isinstance(asked, Network):
+        told, accounts = [], [across.accounts(asked)]
+        doubts = [f"silo {name}: {a.missing}" for name, a in asked.accounts.items() if a.missing]
+        doubts += asked.said
+    else:
+        told, accounts, doubts = _told(request.verifier, silos, num_candidates), [], []
+    num_silos = len(asked.sessions) if isinstance(asked, Network) else len(asked)
     warnings = [
-        *_warn_of_data(request, silos, candidates, selection, numbers),
+        *doubts,
+        *_warn_of_data(silos, candidates, selection, real, numbers),
         *dominant(candidates.columns, np.diagonal(real.moments.covariance)),
         *_warn_of_classes(shares),
     ]
     require_unchanged(candidates, *silos)
     report = Report(
         verb="select",
-        verdict=_verdict(request, candidates, silos, *numbers),
+        verdict=_verdict(request, candidates, num_silos, *numbers),
         quantities=[
             Quantity("num_candidates", len(candidates.rows), "rows of the candidates that were valid", "rows"),
             Quantity("num_kept", len(selection.kept), "rows that are kept", "rows"),
             *before_after.quantities(real, before, after, numbers),
             *told,
         ],
-        listings=[*([shares] if shares else []), before_after.columns(candidates.columns, real, before, after)],
+        listings=[
+            *accounts,
+            *([shares] if shares else []),
+            before_after.columns(candidates.columns, real, before, after),
+        ],
         charts=[before_after.panel(real, before, after, selection.probability, shares)],
         warnings=warnings,
         settings={
             "candidates": candidates.source,
             **{f"silo_{i}": silo.source for i, silo in enumerate(silos)},
+            **({"silos": request.silos, "quorum": asked.quorum} if isinstance(asked, Network) else {}),
             "verifier": request.verifier,
             "seed": request.seed,
             **request.reading.settings,
@@ -140,7 +171,7 @@ def _some(points: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray
 def _verdict(
     request: Request,
     candidates: Table,
-    silos: Sequence[Table],
+    num_silos: int,
     before: Mapping[str, float],
     after: Mapping[str, float],
 ) -> str:
@@ -148,14 +179,34 @@ def _verdict(
     wider = "as wide as" if abs(after["trace_ratio"] - 1) < 0.05 else (
         "narrower than" if after["trace_ratio"] < 1 else "wider than"
     )  # fmt: skip
-    return (
+    text = (
         f"{request.keep} of {len(candidates.rows)} candidates are kept by {request.verifier}, with "
-        f"{len(silos)} silos. The kept are {nearer} the silos' union than all candidates (Fréchet distance "
+        f"{num_silos} silos. The kept are {nearer} the silos' union than all candidates (Fréchet distance "
         f"{after['frechet']:.3g}, before {before['frechet']:.3g}), and {wider} the union (total variance times "
-        f"{after['trace_ratio']:.2f}). Of the kept {after['precision']:.0%} lie inside the silos' support, of all "
+        f"{after['trace_ratio']:.2f})."
+    )
+    if "precision" not in after:
+        return f"{text} Silos told moments of their rows, and no row: whether the kept lie among them is not known."
+    return (
+        f"{text} Of the kept {after['precision']:.0%} lie inside the silos' support, of all "
         f"candidates {before['precision']:.0%}; {after['coverage']:.0%} of the silos' rows have one of the kept among "
         f"their neighbours, and {before['coverage']:.0%} one of all, samples of {before_after.COMPARED} rows at most."
     )
+
+
+def _connected(request: Request, candidates: Table, tell: Tell) -> contextlib.AbstractContextManager[Network]:
+    """Take the calls of silos on other hosts.
+
+    Raises:
+        ValueError: if units would need their rows.
+    """
+    if request.reading.standardise:
+        raise ValueError("standardise: silos on other hosts tell no units; agree on them before, and prepare files")
+    names = [name.strip() for name in request.silos.split(",") if name.strip()]
+    return across.connected(
+        request.listen, request.certificates, names, request.verifier, len(candidates.columns), request.quorum,
+        request.wait, request.round_seconds, tell,
+    )  # fmt: skip
 
 
 def _told(name: str, silos: Sequence[Table], num_candidates: int) -> list[Quantity]:
@@ -181,10 +232,10 @@ def _told(name: str, silos: Sequence[Table], num_candidates: int) -> list[Quanti
 
 
 def _warn_of_data(
-    request: Request,
     silos: Sequence[Table],
     candidates: Table,
     selection: Selection,
+    real: before_after.Side,
     numbers: Sequence[Mapping[str, float]],
 ) -> list[str]:
     """Say what makes the result doubtful."""
@@ -194,14 +245,14 @@ def _warn_of_data(
         if value and name not in ("exchange_rounds", "marginal_error")
     ]
     found += [f"{t.path}: {t.dropped} invalid rows are dropped" for t in (candidates, *silos) if t.dropped]
-    rows, dim = sum(len(silo.rows) for silo in silos), candidates.points.shape[1]
+    rows, dim = int(real.moments.mass), candidates.points.shape[1]
     if rows < (asked := dim * (dim + 3) // 2):
         found.append(f"silos have {rows} rows together, fewer than the {asked} moments of {dim} columns")
     for silo in silos:
         if len(silo.rows) > MOST_OF_SILO:
             found.append(f"{silo.path}: {MOST_OF_SILO} of {len(silo.rows)} rows, drawn at random, stand for all")
     before, after = numbers
-    if after["precision"] < 0.5:
+    if after.get("precision", 1) < 0.5:
         found.append(
             f"{1 - after['precision']:.0%} of the kept lie outside the support of every silo "
             f"({1 - before['precision']:.0%} of all candidates)"

@@ -1,0 +1,85 @@
+"""Answer selections of a server on another host, beside a silo's data."""
+
+import dataclasses
+import queue
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from jaxcollapse.network.policy import Ledger, Policy, read_policy
+from jaxcollapse.network.silo import Silo, attend
+from jaxcollapse.pipeline.report import Quantity, Report
+from jaxcollapse.pipeline.tables import Reading, read
+from jaxcollapse.pipeline.tiles import Tell
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Answer the messages of one server until interrupted, within a policy; rows of the data stay here."""
+
+    data: tyro.conf.Positional[Path]
+    """File of the silo's rows."""
+    server: Annotated[str, tyro.conf.arg(metavar="HOST:PORT")]
+    """Where to call, HOST as the server's certificate names it."""
+    name: str
+    """Of the silo, and of its files among the certificates."""
+    certificates: Path = Path("certificates")
+    """Directory with ca.pem, NAME.key and NAME.pem."""
+    policy: Path | None = None
+    """TOML file of limits; without it the policy's own, which `docs/how-to/silos.md` lists."""
+    ledger: Path | None = None
+    """File of what was sent, which is appended to; by default NAME.ledger."""
+    selections: int = 0
+    """Selections to take part in before it ends; 0: until interrupted."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = dataclasses.field(default_factory=Reading)
+
+
+def answer(request: Request, tell: Tell) -> tuple[Report, int]:
+    """Serve, and account for it; the status is zero.
+
+    Raises:
+        ValueError: if files or numbers are not allowed.
+    """
+    if request.reading.standardise:
+        raise ValueError("standardise: parties have to agree on units before; prepare the file")
+    tell("reading")
+    table = read(request.data, request.reading)
+    policy = read_policy(request.policy) if request.policy else Policy()
+    ledger = Ledger(request.ledger or Path(f"{request.name}.ledger"))
+    silo = Silo(np.asarray(table.points[np.arange(len(table.rows))], np.float32), policy, ledger)
+    stopped, said, errors = threading.Event(), queue.SimpleQueue(), []
+
+    def work() -> None:
+        try:
+            attend(silo, request.server, request.certificates, request.name, stopped, said.put)
+        except Exception as error:  # noqa: BLE001  raised below
+            errors.append(error)
+
+    caller = threading.Thread(target=work, daemon=True)
+    caller.start()
+    doing = f"{request.name}: calls {request.server}"
+    try:
+        while caller.is_alive() and not (request.selections and silo.num_finished >= request.selections):
+            while not said.empty():
+                doing = said.get()
+            tell(doing)
+            caller.join(0.1)
+    finally:
+        stopped.set()
+    caller.join(5.0)
+    if errors:
+        raise errors[0]
+    return Report(
+        "serve",
+        f"Silo {request.name} took part in {silo.num_finished} selections; {ledger.path} says what it sent.",
+        [Quantity("selections", silo.num_finished, "that it took part in"), _loss(ledger, policy)],
+        settings={"data": table.source, "server": request.server, "ledger": str(ledger.path)},
+    ), 0
+
+
+def _loss(ledger: Ledger, policy: Policy) -> Quantity:
+    meaning = f"loss of privacy of all noisy messages so far, at delta = {policy.delta:g}; others are not bounded"
+    return Quantity("epsilon", ledger.loss(policy.delta), meaning)
