@@ -110,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
             return _answer(list(arguments), out, display)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2 * (stop.code is not None)
-    except (ValueError, OSError, MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:
+    except (ValueError, OSError, ImportError, MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:
         display.close()
         display.say(f"{display.name or 'jaxcollapse'}: {(str(error).splitlines() or [type(error).__name__])[0]}")
         display.tick()

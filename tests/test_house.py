@@ -54,14 +54,21 @@ LAYERS = (
     "gain",
     "jaxcollapse",
     "experiments paper_figures",
+    "network",
     "pipeline",
     "benchmarks command",
 )
 HEIGHT = {package: height for height, packages in enumerate(LAYERS) for package in packages.split()}
 FIGURES_MAY_IMPORT = ["jaxcollapse.analysis", "jaxcollapse.results", "jaxcollapse.paper_figures"]
 
-MAY_TOUCH_FILES = ["jaxcollapse.data", "jaxcollapse.results", "jaxcollapse.command", "jaxcollapse.pipeline"]
-MAY_TELL_TIME = ["jaxcollapse.sweep"]
+MAY_TOUCH_FILES = [
+    "jaxcollapse.data",
+    "jaxcollapse.results",
+    "jaxcollapse.command",
+    "jaxcollapse.network",
+    "jaxcollapse.pipeline",
+]
+MAY_TELL_TIME = ["jaxcollapse.network", "jaxcollapse.sweep"]
 FILE_MODULES = {"datetime", "io", "os", "pickle", "shutil", "tempfile", "time"}
 FILE_CALLS = {
     "load_dataset", "loadtxt", "open", "open_dataset", "read_bytes", "read_csv", "read_text",

@@ -234,7 +234,7 @@ def test_silos_may_be_named_one_by_one(team, capsys):
         kept.append(json.loads(capsys.readouterr().out)["kept"])
     assert kept[0] == kept[1]
     assert main(["select", "pool.csv", "--keep", "150"]) == 2
-    assert "silo: name a file of real data or more" in capsys.readouterr().err
+    assert "silo: name files of real data" in capsys.readouterr().err
 
 
 def test_a_signal_leaves_nothing_however_late_it_comes(team, capsys, monkeypatch):

@@ -175,7 +175,7 @@ class Network(Parties):
         self.accounts, self.said, self.stopped = {name: Account() for name in names}, said, stopped
         self.selection, self.numbers, self.members = secrets.token_hex(8), itertools.count(1), self.names
         for name in set(names) - set(sessions):
-            self.accounts[name].missing = "never came"
+            self.accounts[name].missing = "never came, or its certificate has expired or is not of the authority"
         self._check()
 
     def carry_out(self, exchange: Exchange, key: Key[Array, ""], pool: Measure | None) -> Counted:

@@ -4,15 +4,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import jax
-import numpy as np
-import pandas as pd
-
 from jaxcollapse.checks import check_count, check_names, check_range
-from jaxcollapse.exchanges import carry_out, moments
 from jaxcollapse.network.server import Listener, Network
-from jaxcollapse.pipeline.before_after import Side
-from jaxcollapse.pipeline.report import Listing
 from jaxcollapse.pipeline.tiles import Tell
 
 APART = (
@@ -62,21 +55,3 @@ def connected(
         yield Network(sessions, names, dim, quorum, seconds, listener.turned_away, lambda: tell("asking silos"))
     finally:
         listener.close()
-
-
-def side_of(network: Network) -> Side:
-    """Ask for the moments of the silos' union; no row of theirs comes."""
-    found = carry_out(moments(), jax.random.key(0), None, network)
-    return Side(jax.tree.map(lambda leaf: np.asarray(leaf, float), found), np.empty((0, found.mean.size), np.float32))
-
-
-def accounts(network: Network) -> Listing:
-    """List what was exchanged with each silo."""
-    rows = [(name, a.rounds, a.sent, a.received, a.missing or "took part") for name, a in network.accounts.items()]
-    frame = pd.DataFrame(rows, columns=["silo", "rounds", "bytes_sent", "bytes_received", "outcome"])
-    meanings = {
-        "rounds": "messages of the silo that were used",
-        "bytes_sent": "bytes of the server's messages to it, within the framing of TLS and HTTP/2",
-        "bytes_received": "bytes of its messages, likewise",
-    }
-    return Listing("silos", "What was exchanged with each silo", frame, meanings)

@@ -1,7 +1,7 @@
 """What a kept set is, beside all candidates and what silos hold."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from jaxcollapse.analysis import wilson
-from jaxcollapse.base import Measure, Moments
+from jaxcollapse.base import Measure, Moments, Parties
+from jaxcollapse.exchanges import carry_out, moments
 from jaxcollapse.metrics import METRICS, POINT_METRICS
 from jaxcollapse.paper_figures.support import style
 from jaxcollapse.pipeline.report import Chart, Listing, Quantity
@@ -198,3 +199,21 @@ def side_of(silos: Sequence[np.ndarray], rng: np.random.Generator, block: int) -
     """Sum over the rows of all silos."""
     rows = np.concatenate([np.asarray(silo) for silo in silos])
     return side(lambda index: rows[index], np.arange(len(rows)), rng, block)
+
+
+def told_side(parties: Parties) -> Side:
+    """Ask silos on other hosts for the moments of their union; no row of theirs comes."""
+    found = carry_out(moments(), jax.random.key(0), None, parties)
+    return Side(jax.tree.map(lambda leaf: np.asarray(leaf, float), found), np.empty((0, found.mean.size), np.float32))
+
+
+def exchanged(accounts: Mapping[str, Any]) -> Listing:
+    """List what was exchanged with each silo."""
+    rows = [(name, a.rounds, a.sent, a.received, a.missing or "took part") for name, a in accounts.items()]
+    frame = pd.DataFrame(rows, columns=["silo", "rounds", "bytes_sent", "bytes_received", "outcome"])
+    meanings = {
+        "rounds": "messages of the silo that were used",
+        "bytes_sent": "bytes of the server's messages to it, within the framing of TLS and HTTP/2",
+        "bytes_received": "bytes of its messages, likewise",
+    }
+    return Listing("silos", "What was exchanged with each silo", frame, meanings)

@@ -14,8 +14,7 @@ import pandas as pd
 import tyro
 
 from jaxcollapse.base import Measure
-from jaxcollapse.network.server import Network
-from jaxcollapse.pipeline import across, before_after
+from jaxcollapse.pipeline import before_after
 from jaxcollapse.pipeline.report import Listing, Quantity, Report
 from jaxcollapse.pipeline.select import DEFAULT, KEEPERS, TILE, Selection, Tell, keep, made
 from jaxcollapse.pipeline.tables import (
@@ -97,10 +96,11 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         side = before_after.side(take, rows, np.random.default_rng(request.seed), BLOCK)
         return side, before_after.numbers(side, real)
 
+    asked: Any  # points of silos, or silos that answer elsewhere
     with contextlib.ExitStack() as connection:
         if request.listen:
             asked, units = connection.enter_context(_connected(request, candidates, tell)), np.asarray
-            real = across.side_of(asked)
+            real = before_after.told_side(asked)
         else:
             units = units_of(silos, request.reading)
             asked = [units(_some(silo.points, MOST_OF_SILO, rng)) for silo in silos]
@@ -115,13 +115,13 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     labelled = [silo.labels for silo in silos if silo.labels is not None]
     of_silos = np.concatenate(labelled) if labelled and len(labelled) == len(silos) else None
     shares = None if candidates.labels is None else before_after.classes(candidates.labels, selection.kept, of_silos)
-    if isinstance(asked, Network):
-        told, accounts = [], [across.accounts(asked)]
+    if request.listen:
+        told, accounts = [], [before_after.exchanged(asked.accounts)]
         doubts = [f"silo {name}: {a.missing}" for name, a in asked.accounts.items() if a.missing]
         doubts += asked.said
     else:
         told, accounts, doubts = _told(request.verifier, silos, num_candidates), [], []
-    num_silos = len(asked.sessions) if isinstance(asked, Network) else len(asked)
+    num_silos = len(asked.sessions) if request.listen else len(asked)
     warnings = [
         *doubts,
         *_warn_of_data(silos, candidates, selection, real, numbers),
@@ -148,7 +148,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         settings={
             "candidates": candidates.source,
             **{f"silo_{i}": silo.source for i, silo in enumerate(silos)},
-            **({"silos": request.silos, "quorum": asked.quorum} if isinstance(asked, Network) else {}),
+            **({"silos": request.silos, "quorum": asked.quorum} if request.listen else {}),
             "verifier": request.verifier,
             "seed": request.seed,
             **request.reading.settings,
@@ -194,12 +194,14 @@ def _verdict(
     )
 
 
-def _connected(request: Request, candidates: Table, tell: Tell) -> contextlib.AbstractContextManager[Network]:
+def _connected(request: Request, candidates: Table, tell: Tell) -> contextlib.AbstractContextManager[Any]:
     """Take the calls of silos on other hosts.
 
     Raises:
         ValueError: if units would need their rows.
     """
+    from jaxcollapse.pipeline import across  # whose libraries are an extra
+
     if request.reading.standardise:
         raise ValueError("standardise: silos on other hosts tell no units; agree on them before, and prepare files")
     names = [name.strip() for name in request.silos.split(",") if name.strip()]

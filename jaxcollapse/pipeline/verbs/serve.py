@@ -74,7 +74,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         raise errors[0]
     return Report(
         "serve",
-        f"Silo {request.name} took part in {silo.num_finished} selections; {ledger.path} says what it sent.",
+        f"Selections that silo {request.name} took part in: {silo.num_finished}. What it sent: {ledger.path}.",
         [Quantity("selections", silo.num_finished, "that it took part in"), _loss(ledger, policy)],
         settings={"data": table.source, "server": request.server, "ledger": str(ledger.path)},
     ), 0

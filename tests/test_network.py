@@ -1,0 +1,473 @@
+"""Silos on other hosts: the second driver of exchanges, what it lets through, and what each party says of faults."""
+
+import contextlib
+import json
+import math
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from jaxcollapse.base import Measure, Target, counted
+from jaxcollapse.command import main
+from jaxcollapse.exchanges import EXCHANGES, carry_out, feature_means, kernel_densities, message_bytes, moments
+from jaxcollapse.features import kernel_features, quadratic_features
+from jaxcollapse.measures import uniform_measure
+from jaxcollapse.network.certificates import make
+from jaxcollapse.network.codec import KINDS, Refused, check_like, decode, encode
+from jaxcollapse.network.policy import Ledger, Policy, read_policy, squares_of
+from jaxcollapse.network.server import Listener, Network, QuorumLost
+from jaxcollapse.network.silo import METHOD, Silo, attend, credentials
+from jaxcollapse.pipeline.across import APART
+from jaxcollapse.privacy import privacy_loss
+from jaxcollapse.sizes import sizes
+from jaxcollapse.verifiers import verifier
+
+RNG = np.random.default_rng(0)
+NAMES = ("a", "b", "c")
+SILOS = [(RNG.standard_normal((60, 3)) + k).astype(np.float32) for k in range(3)]
+POOL = uniform_measure(jnp.asarray(2 * RNG.standard_normal((200, 3)) + 1, jnp.float32))
+NUM_KEPT = 50
+WHITENED = quadratic_features(Target(jnp.zeros(3), jnp.eye(3)), 6.0)
+
+
+def silo_of(points, path, **limits):
+    return Silo(points, Policy(**limits), Ledger(path))
+
+
+# Messages
+
+
+def test_messages_come_back_as_they_were():
+    message = {
+        "exchange": feature_means(WHITENED, jnp.float32(2.0)),
+        "opening": (POOL, 0.1, None, "word", True, 3),
+        "arrays": [np.arange(6, dtype=kind).reshape(2, 3) for kind in KINDS],
+    }
+    found = decode(encode(message))
+    assert found["opening"][1:] == (0.1, None, "word", True, 3)
+    assert isinstance(found["opening"][0], Measure)
+    assert_array_equal(found["opening"][0].points, POOL.points)
+    for kind, array in zip(KINDS, found["arrays"], strict=True):
+        assert array.dtype == kind
+        assert_array_equal(array, np.arange(6).reshape(2, 3))
+    assert isinstance(found["exchange"], feature_means)
+    assert float(found["exchange"].features.max_norm) == 6.0
+
+
+def test_what_runs_does_not_travel():
+    for wrong in (print, object(), {"f": jnp.sin}, np.array(["text"]), np.array([object()]), jax.random.key(0)):
+        with pytest.raises(TypeError):
+            encode(wrong)
+    for header in (
+        b'{"class": "builtins.eval", "fields": {}}',
+        b'{"class": "base.Measure", "fields": {"points": {"value": 1}}}',
+        b'{"array": "object", "shape": []}',
+        b'{"array": "float32", "shape": [-1]}',
+        b'{"array": "float32", "shape": [1099511627775, 1099511627775]}',
+        b'{"array": "float32", "shape": [1]}',
+        b'{"value": 1.5}',
+        b'{"tuple": ' * 200 + b"1",
+        b"[" * 60_000,
+        b"\xff",
+    ):
+        with pytest.raises(Refused):
+            decode(len(header).to_bytes(4, "little") + header)
+
+
+def test_ten_thousand_spoiled_messages_are_refused_or_read(tmp_path, monkeypatch):
+    """By the codec, and by a silo, which answers each with the name of a limit or of a type."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    secret = np.full((60, 3), 1234.5678, np.float32)
+    silo = silo_of(secret, tmp_path / "ledger")
+    at = {"selection": "s", "number": 1}
+    whole = [
+        encode({"begin": kernel_densities(1.0), "opening": (POOL.points[:40], 1.0), **at}),
+        encode({"begin": feature_means(WHITENED), "opening": None, **at}),
+        encode({"request": None, "round": 0, **at}),
+    ]
+    rng = np.random.default_rng(1)
+    answers = set()
+    for _ in range(10_000):
+        data = bytearray(whole[rng.integers(3)])
+        end = 4 + int.from_bytes(data[:4], "little")
+        for place in rng.integers(end if rng.random() < 0.8 else len(data), size=rng.integers(1, 4)):
+            data[place] = rng.integers(256)
+        if rng.random() < 0.2:
+            data = data[: rng.integers(len(data))]
+        with contextlib.suppress(Refused):
+            decode(bytes(data))
+        silo.refused = None
+        answer = silo.answer(bytes(data))
+        if answer is not None and "refusal" in (told := decode(answer)):
+            answers.add(told["refusal"])
+    words = "declined: |not understood: |failed: "
+    assert all(re.match(words, answer) and len(answer) < 80 for answer in answers)
+    assert not any("1234" in answer for answer in answers)
+    assert "1234" not in (tmp_path / "ledger").read_text()
+
+
+def test_only_the_message_that_is_due_is_taken():
+    due = jax.eval_shape(lambda: {"x": jnp.zeros(3), "mass": jnp.zeros(())})
+    check_like({"x": np.ones(3, np.float32), "mass": np.float32(1)}, due)
+    for wrong in (
+        {"x": np.ones(4, np.float32), "mass": np.float32(1)},
+        {"x": np.ones(3), "mass": np.float32(1)},
+        {"x": np.ones(3, np.float32)},
+        {"x": np.array([1, np.nan, 1], np.float32), "mass": np.float32(1)},
+        {"x": np.array([1, np.inf, 1], np.float32), "mass": np.float32(1)},
+    ):
+        with pytest.raises(Refused):
+            check_like(wrong, due)
+
+
+# Policies
+
+
+def ask(silo, exchange, opening=None, request=None, number=1):
+    at = {"selection": f"s{number}", "number": number}
+    begun = silo.answer(encode({"begin": exchange, "opening": opening, **at}))
+    return decode(begun or silo.answer(encode({"request": request, "round": 0, **at})))
+
+
+def test_a_silo_answers_within_its_policy(tmp_path):
+    few = POOL.points[:5]
+    for i, (limits, exchange, opening, reason) in enumerate((
+        ({"exchanges": ("kernel_densities",)}, moments(), None, "exchange moments is not allowed"),
+        ({"max_bytes": 10}, moments(), None, "bytes"),
+        ({"max_rounds": 0}, moments(), None, "rounds"),
+        ({"least_rows": 100}, moments(), None, "rows of the silo"),
+        ({}, kernel_densities(1.0), (few, 1.0), "support"),
+        ({"epsilon": 0.5}, feature_means(WHITENED, 12.0), None, "privacy budget"),
+    )):  # fmt: skip
+        path = tmp_path / f"{i}.ledger"
+        assert ask(silo_of(SILOS[0], path, **limits), exchange, opening)["refusal"] == f"declined: {reason}"
+        assert reason in path.read_text()
+    silo = silo_of(SILOS[0], tmp_path / "ledger")
+    assert_allclose(ask(silo, moments())["reply"].mean, SILOS[0].mean(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["geodesic", "barycenter"])
+def test_images_that_give_rows_away_are_declined(tmp_path, name):
+    support = POOL.points[:40]
+    start = {"start": support} if name == "geodesic" else {}
+    for epsilon, declined in ((1e-3, True), (100.0, False)):
+        exchange = EXCHANGES[name](epsilon, **start) if start else EXCHANGES[name](support, epsilon)
+        silo = silo_of(SILOS[0], tmp_path / f"{epsilon}", max_exposure=0.5)
+        assert (ask(silo, exchange, None, support).get("refusal") == "declined: exposure") == declined
+
+
+def test_noisy_messages_are_accounted_for_over_restarts(tmp_path):
+    exchange, path = feature_means(WHITENED, 40.0), tmp_path / "ledger"
+    multiplier = 40.0 / 12.0
+    assert_allclose(squares_of(exchange), multiplier**-2)
+    assert_allclose(squares_of(feature_means(kernel_features(POOL.points, 1.0), 4.0)), 0.25)
+    assert squares_of(feature_means(WHITENED)) is None
+    assert squares_of(feature_means(quadratic_features(WHITENED.whitening), 40.0)) is None
+    budget, told = privacy_loss(multiplier, 5, 1e-5) + 1e-6, []
+    for number in range(8):
+        silo = silo_of(SILOS[0], path, epsilon=budget)  # anew each time
+        told.append(ask(silo, exchange, number=number))
+    assert [each.get("refusal") for each in told] == [None] * 5 + ["declined: privacy budget"] * 3
+    noisy = np.stack([each["reply"].mean for each in told[:5]])
+    assert len(np.unique(noisy[:, 1])) == 5
+    spread = noisy.std(axis=0, ddof=1) * 60  # of 60 rows
+    assert_allclose(np.sqrt((spread**2).mean()), 40.0, rtol=4 / math.sqrt(2 * 4 * noisy.shape[1]))
+    with path.open("a") as file:
+        file.write('{"time": "cut o')  # as by a crash: it was not sent
+    assert_allclose(Ledger(path).loss(1e-5), budget - 1e-6, rtol=1e-6)
+
+
+def test_policies_are_read_from_files(tmp_path):
+    file = tmp_path / "policy.toml"
+    file.write_text('exchanges = ["moments"]\nmax_rounds = 3\nepsilon = 1.5\n')
+    assert read_policy(file) == Policy(("moments",), max_rounds=3, epsilon=1.5)
+    for text, message in (
+        ("rounds = 3", "rounds"),
+        ('exchanges = ["pickle"]', "pickle"),
+        ("max_exposure = 2", "max_exposure"),
+        ("max_rounds = ", "policy.toml"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_policy(file)
+
+
+# The wire
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("certificates")
+    make(directory, NAMES, "localhost")
+    return directory
+
+
+class Place:
+    """A listener, and silos that call it from threads of their own."""
+
+    def __init__(self, directory, ledgers):
+        self.directory, self.ledgers, self.said = directory, ledgers, queue.SimpleQueue()
+        self.listener, self.stops = Listener("localhost:0", directory, NAMES), {}
+
+    def call(self, name, silo=None):
+        silo = silo or silo_of(SILOS[NAMES.index(name)], self.ledgers / f"{name}.ledger")
+        self.stops[name] = threading.Event()
+        address = f"localhost:{self.listener.port}"
+        words = silo, address, self.directory, name, self.stops[name], self.said.put
+        threading.Thread(target=attend, args=words, daemon=True).start()
+        return silo
+
+    def network(self, quorum=3, seconds=60.0):
+        sessions = self.listener.wait(20.0, lambda: None)
+        return Network(sessions, NAMES, 3, quorum, seconds)
+
+    def close(self):
+        for stop in self.stops.values():
+            stop.set()
+        self.listener.close()
+
+
+@pytest.fixture
+def place(certificates, tmp_path):
+    place = Place(certificates, tmp_path)
+    yield place
+    place.close()
+
+
+def choose(name, silos):
+    select = verifier(name, silos, jax.random.key(3))
+    run = jax.jit if not isinstance(silos, Network) else lambda function: function
+    return counted(
+        run(lambda select, key, pool: select(key, pool, sizes(NUM_KEPT, 0.25)))(select, jax.random.key(5), POOL)
+    )
+
+
+def test_every_verifier_of_exchanges_keeps_what_it_keeps_in_one_program(place):
+    for name in NAMES:
+        place.call(name)
+    for name in APART:
+        network = place.network()
+        kept, trouble = choose(name, network)
+        assert kept.sum() == NUM_KEPT
+        assert trouble.get("silos missing", 0) == 0
+        expected, _ = choose(name, [jnp.asarray(silo) for silo in SILOS])
+        if name.startswith("private"):  # noise is the silos' own
+            assert (np.asarray(kept) != np.asarray(expected)).any()
+        else:
+            assert_array_equal(kept, expected, err_msg=name)
+
+
+def test_bytes_are_those_of_the_messages_and_little_more(place):
+    for name in NAMES:
+        place.call(name)
+    for exchange, pool in ((moments(), None), (kernel_densities(1.0), POOL)):
+        network = place.network()
+        found = carry_out(exchange, jax.random.key(0), pool, network)
+        stacked = Measure(jnp.stack(SILOS), jnp.ones((3, 60)))
+        jax.tree.map(
+            lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+            found,
+            carry_out(exchange, jax.random.key(0), pool, stacked),
+        )
+        told = message_bytes(exchange, pool, Measure(*(leaf[0] for leaf in stacked)))
+        for account in network.accounts.values():
+            assert told <= account.sent + account.received <= told + 1500
+            assert account.rounds == 1
+
+
+def test_rows_are_in_no_message_log_or_error(place):
+    """Every value of a silo is searched for in all that it sends and writes, in bytes and in digits."""
+    marked = (1 + RNG.random((60, 3))).astype(np.float32)
+    silo = place.call("a", silo_of(marked, place.ledgers / "a.ledger"))
+    sent = []
+    answer = silo.answer
+    silo.answer = lambda data: sent.append(answer(data)) or sent[-1]
+    place.call("b")
+    place.call("c")
+    for name in ("kernel_balanced", "scheme_ii", "capped"):
+        choose(name, place.network())
+    wire = b"".join(filter(None, sent))
+    assert len(sent) > 10
+    assert not any(value.tobytes() in wire for value in marked.ravel())
+    words = (place.ledgers / "a.ledger").read_text() + "".join(
+        iter(lambda: place.said.get(timeout=0.01) if not place.said.empty() else "", "")
+    )
+    assert not any(f"{value:.5f}" in words for value in marked.ravel())
+
+
+class Liar(Silo):
+    """Answers `garble(round, reply)` in place of the bytes of its reply; None: not at all."""
+
+    def __init__(self, garble, path):
+        super().__init__(SILOS[0], Policy(), Ledger(path))
+        self.garble, self.count = garble, 0
+
+    def answer(self, data):
+        answer = super().answer(data)
+        if answer is not None:
+            self.count += 1
+            answer = self.garble(self.count, answer)
+        return answer
+
+
+def spoiled(change):
+    def garble(_, answer):
+        told = decode(answer)
+        return encode(told | {"reply": jax.tree.map(change, told["reply"])})
+
+    return garble
+
+
+FAULTS = {
+    "garbage": (lambda n, answer: bytes(range(256)), "length"),
+    "nothing": (lambda n, answer: b"", "length"),
+    "NaN": (spoiled(lambda leaf: np.full_like(leaf, np.nan)), "not finite"),
+    "another shape": (spoiled(lambda leaf: np.zeros((*np.shape(leaf), 2), np.float32)), "shape"),
+    "a replay": (lambda n, answer: encode(decode(answer) | {"number": 0}), "not the one that is due"),
+    "another structure": (lambda n, answer: encode(decode(answer) | {"reply": (1, 2)}), "structure"),
+    "64 MB": (lambda n, answer: bytes(64 * 2**20), "connection is lost"),
+    "no answer": (lambda n, answer: None, "no answer within 5 s"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_silo_at_fault_is_left_out_and_named(place, fault):
+    garble, words = FAULTS[fault]
+    place.call("a", Liar(garble, place.ledgers / "a.ledger"))
+    place.call("b")
+    place.call("c")
+    start = time.monotonic()
+    network = place.network(quorum=2, seconds=5.0)
+    found = carry_out(moments(), jax.random.key(0), None, network)
+    assert time.monotonic() - start < 30
+    assert words in network.accounts["a"].missing
+    assert not network.accounts["b"].missing
+    both = np.concatenate(SILOS[1:])
+    assert_allclose(found.mean, both.mean(axis=0), rtol=1e-4)
+    assert float(found.mass) == len(both)
+    with pytest.raises(QuorumLost, match="a: "):
+        Network({name: s for name, s in network.sessions.items() if name == "b"}, NAMES, 3, 2, 5.0)
+
+
+def test_a_silo_that_was_left_out_may_come_back(place):
+    for name in NAMES:
+        place.call(name)
+    place.network()
+    place.stops["a"].set()
+    end = time.monotonic() + 20
+    while "a" in place.listener.sessions and time.monotonic() < end:
+        time.sleep(0.05)
+    one = Network(dict(place.listener.sessions), NAMES, 3, 2, 30.0)
+    assert float(carry_out(moments(), jax.random.key(0), None, one).mass) == 120
+    assert one.accounts["a"].missing.startswith("never came")
+    place.call("a")
+    assert float(carry_out(moments(), jax.random.key(0), None, place.network()).mass) == 180
+
+
+def dial(address, secrets):
+    """Call with these secrets, and name what ends the call."""
+    with grpc.secure_channel(address, grpc.ssl_channel_credentials(*secrets)) as channel:
+        try:
+            list(channel.stream_stream(METHOD)(iter([b""]), timeout=10.0))
+        except grpc.RpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
+
+
+def test_only_listed_certificates_are_let_in(place, certificates, tmp_path):
+    address = f"localhost:{place.listener.port}"
+    authority, key, certificate = credentials(certificates, "a")
+    others, expired = tmp_path / "others", tmp_path / "expired"
+    make(others, ("a",), "localhost")
+    make(expired, ("a",), "localhost", days=-1)
+    assert dial(address, (authority, None, None)) == grpc.StatusCode.UNAVAILABLE
+    for directory in (others, expired):
+        _, wrong_key, wrong = credentials(directory, "a")
+        assert dial(address, (authority, wrong_key, wrong)) == grpc.StatusCode.UNAVAILABLE
+    _, key, certificate = credentials(certificates, "server")  # of the authority, and of no silo
+    assert dial(address, (authority, key, certificate)) in (
+        grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED,
+    )  # fmt: skip
+    place.call("a")
+    place.listener.wait(0.0, lambda: None)
+    end = time.monotonic() + 20
+    while "a" not in place.listener.sessions and time.monotonic() < end:
+        time.sleep(0.05)
+    assert dial(address, credentials(certificates, "a")) == grpc.StatusCode.ALREADY_EXISTS
+    assert any("silo a is there already" in line for line in place.listener.turned_away)
+    with pytest.raises(ValueError, match="each must be named once"):
+        Listener("localhost:0", certificates, ("a", "a"))
+    with pytest.raises(FileNotFoundError):
+        Listener("localhost:0", certificates, ("z",))
+
+
+# Processes
+
+
+def test_three_processes_select_as_one(tmp_path, certificates):
+    """The commands, end to end: the same rows as from files, with what each silo sent, and an end by signal."""
+    for name, points in zip(NAMES, SILOS, strict=True):
+        np.save(tmp_path / f"{name}.npy", points)
+    np.save(tmp_path / "pool.npy", POOL.points)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "import sys, jaxcollapse_command as c; sys.exit(c.main())"]
+    where = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}, "text": True}
+    call = ["--server", f"localhost:{port}", "--certificates", certificates]
+    serving = [
+        subprocess.Popen(
+            [*command, "serve", f"{name}.npy", *call, "--name", name, *([] if name == "c" else ["--selections", "1"])],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **where,
+        )
+        for name in NAMES
+    ]  # fmt: skip
+    rest = ["select", "pool.npy", "--keep", "50", "--verifier", "landmark_balanced", "--json", "-"]
+    apart = subprocess.run(
+        [*command, *rest, "--listen", f"localhost:{port}", "--silos", "a,b,c", "--certificates", certificates],
+        capture_output=True, timeout=240, **where,
+    )  # fmt: skip
+    assert apart.returncode == 0, apart.stderr
+    report = json.loads(apart.stdout)
+    together = subprocess.run(
+        [*command, *rest, "--silo", "a.npy", "b.npy", "c.npy"], capture_output=True, timeout=240, **where
+    )
+    assert report["kept"] == json.loads(together.stdout)["kept"]
+    assert [row["outcome"] for row in report["tables"]["silos"]] == ["took part"] * 3
+    serving[2].send_signal(signal.SIGTERM)
+    for name, process in zip(NAMES, serving, strict=True):
+        told, _ = process.communicate(timeout=60)
+        assert process.returncode == (0 if name != "c" else 128 + signal.SIGTERM)
+        assert ("took part in: 1." in told) == (name != "c")
+        lines = [json.loads(line) for line in (tmp_path / f"{name}.ledger").read_text().splitlines()]
+        assert [line["exchange"] for line in lines] == ["moments", "moments", "feature_means", "feature_means"]
+
+
+def test_what_cannot_be_asked_of_others_is_refused(tmp_path, capsys):
+    np.save(tmp_path / "pool.npy", POOL.points)
+    make(tmp_path / "certificates", NAMES, "localhost")
+    rest = ["select", str(tmp_path / "pool.npy"), "--keep", "5", "--listen", "localhost:0"]
+    for words, message in (
+        (["--silos", "a", "--verifier", "single_silo"], "single_silo"),
+        (["--silos", "a", "--silo", "x.npy"], "silo: name files"),
+        (["--silos", "a,b", "--quorum", "3"], "quorum = 3"),
+        (["--silos", "a,z"], "z.pem"),
+        (["--silos", "a", "--standardise"], "standardise"),
+        (["--silos", "a,b", "--wait", "0"], "a: never came"),
+    ):
+        assert main([*rest, "--certificates", str(tmp_path / "certificates"), *words]) == 2
+        assert message in capsys.readouterr().err
