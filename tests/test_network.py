@@ -471,3 +471,53 @@ def test_what_cannot_be_asked_of_others_is_refused(tmp_path, capsys):
     ):
         assert main([*rest, "--certificates", str(tmp_path / "certificates"), *words]) == 2
         assert message in capsys.readouterr().err
+
+
+def until(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_processes_that_stop_die_or_lose_their_server(certificates, tmp_path):
+    """SIGSTOP, SIGCONT, SIGKILL, and a server that goes and comes back at the same address."""
+
+    def mass(quorum, seconds):
+        network = Network(dict(listener.sessions), NAMES, 3, quorum, seconds)
+        found = carry_out(moments(), jax.random.key(0), None, network)
+        return float(found.mass), {name: account.missing for name, account in network.accounts.items()}
+
+    listener = Listener("localhost:0", certificates, NAMES)
+    address, silos = f"localhost:{listener.port}", {}
+    for name, points in zip(NAMES, SILOS, strict=True):
+        rows = tmp_path / f"{name}.npy"
+        np.save(rows, points)
+        script = Path(__file__).with_name("silo_process.py")
+        words = [sys.executable, script, name, address, certificates, tmp_path / f"{name}.ledger", rows]
+        path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+        silos[name] = subprocess.Popen(words, stdout=subprocess.DEVNULL, env=os.environ | path)
+    try:
+        until(lambda: len(listener.sessions) == 3, 60.0)
+        assert mass(3, 60.0)[0] == 180
+        silos["a"].send_signal(signal.SIGSTOP)
+        found, missing = mass(2, 1.0)
+        assert (found, missing["a"]) == (120, "no answer within 1 s")
+        silos["a"].send_signal(signal.SIGCONT)
+        assert mass(3, 60.0)[0] == 180  # late answers to the earlier selection are passed over
+        silos["b"].kill()
+        until(lambda: "b" not in listener.sessions)
+        found, missing = mass(2, 60.0)
+        assert found == 120
+        assert missing["b"].startswith("never came")
+        with pytest.raises(QuorumLost, match="2 answer, and 3 must"):
+            mass(3, 60.0)
+        listener.close()
+        listener = Listener(address, certificates, NAMES)
+        until(lambda: set(listener.sessions) == {"a", "c"}, 60.0)
+        assert mass(2, 60.0)[0] == 120
+    finally:
+        listener.close()
+        for silo in silos.values():
+            silo.kill()
+            silo.wait()
