@@ -152,6 +152,9 @@ def test_a_silo_answers_within_its_policy(tmp_path):
         ({"least_rows": 100}, moments(), None, "rows of the silo"),
         ({}, kernel_densities(1.0), (few, 1.0), "support"),
         ({"epsilon": 0.5}, feature_means(WHITENED, 12.0), None, "privacy budget"),
+        ({"epsilon": 9.0}, feature_means(WHITENED), None, "no noise"),
+        ({"epsilon": 9.0}, feature_means(quadratic_features(WHITENED.whitening, -6.0), 12.0), None, "no noise"),
+        ({"max_support": 100}, feature_means(kernel_features(POOL.points, 1.0)), None, "landmarks"),
     )):  # fmt: skip
         path = tmp_path / f"{i}.ledger"
         assert ask(silo_of(SILOS[0], path, **limits), exchange, opening)["refusal"] == f"declined: {reason}"

@@ -48,9 +48,10 @@ class Policy:
         max_bytes: that the silo sends in a selection.
         least_rows: of the silo's data; with fewer nothing is answered.
         least_support: points at which an exchange asks, where it asks at points.
+        max_support: landmarks of features, and points of which Schemes I and II ask for images: they bound memory.
         max_exposure: largest share of one of the silo's rows in an image that Scheme I or II asks for.
-        epsilon: loss of privacy of all noisy messages together, ever; exchanges without noise spend none of it, and
-            are answered where `exchanges` names them.
+        epsilon: loss of privacy of all noisy messages together, ever. With a finite one `feature_means` are told with
+            noise alone; other exchanges spend none of it, and are answered where `exchanges` names them.
         delta: its probability of failure.
     """
 
@@ -59,13 +60,14 @@ class Policy:
     max_bytes: int = 2**30
     least_rows: int = 30
     least_support: int = 30
+    max_support: int = 5000
     max_exposure: float = 1.0
     epsilon: float = math.inf
     delta: float = 1e-5
 
     def __post_init__(self):
         check_names("exchange", self.exchanges, EXCHANGES)
-        for name in ("max_rounds", "max_bytes", "least_rows", "least_support"):
+        for name in ("max_rounds", "max_bytes", "least_rows", "least_support", "max_support"):
             check_count(name, getattr(self, name))
         check_range("max_exposure", self.max_exposure, low=0, high=1)
         check_range("epsilon", self.epsilon, low=0)
@@ -154,7 +156,12 @@ def check_begin(policy: Policy, ledger: Ledger, exchange: Exchange, silo: Measur
         raise Declined("rounds")
     if silo.points.shape[0] < policy.least_rows:
         raise Declined("rows of the silo")
+    for features in (getattr(exchange, "features", None), opening):
+        if isinstance(features, kernel_features) and len(features.landmarks) > policy.max_support:
+            raise Declined("landmarks")
     squares = squares_of(exchange)
+    if squares is None and isinstance(exchange, feature_means) and policy.epsilon < math.inf:
+        raise Declined("no noise")
     if squares is not None and ledger.loss(policy.delta, squares) > policy.epsilon:
         raise Declined("privacy budget")
     if isinstance(exchange, kernel_densities):
@@ -172,6 +179,8 @@ def check_request(policy: Policy, exchange: Exchange, silo: Measure, request: An
     """
     if isinstance(exchange, geodesic | barycenter):
         check_support(policy, request)
+        if len(request) > policy.max_support:
+            raise Declined("support")
         if policy.max_exposure < 1 and not _exposure(silo, request, exchange.epsilon) <= policy.max_exposure:
             raise Declined("exposure")
 
