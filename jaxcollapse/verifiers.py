@@ -388,6 +388,13 @@ VERIFIERS = {
 }
 
 
+APART = (
+    "scheme_i", "scheme_ii", "federated_sinkhorn", "logistic_ratio", "tilt", "private_tilt", "balanced",
+    "kernel_balanced", "landmark_balanced", "private_balanced", "capped",
+)  # fmt: skip
+"""Verifiers that are made of exchanges alone."""
+
+
 def verifier(name: str, silos: Any, key: Key[Array, ""] | None = None, **settings: Any) -> Select:
     """Make a named way to select, from silos.
 

@@ -31,10 +31,9 @@ from jaxcollapse.network.codec import KINDS, Refused, check_like, decode, encode
 from jaxcollapse.network.policy import Ledger, Policy, read_policy, squares_of
 from jaxcollapse.network.server import Listener, Network, QuorumLost
 from jaxcollapse.network.silo import METHOD, Silo, attend, credentials
-from jaxcollapse.pipeline.across import APART
 from jaxcollapse.privacy import privacy_loss
 from jaxcollapse.sizes import sizes
-from jaxcollapse.verifiers import verifier
+from jaxcollapse.verifiers import APART, verifier
 
 RNG = np.random.default_rng(0)
 NAMES = ("a", "b", "c")
@@ -524,3 +523,26 @@ def test_processes_that_stop_die_or_lose_their_server(certificates, tmp_path):
         for silo in silos.values():
             silo.kill()
             silo.wait()
+
+
+def test_a_rehearsal_says_what_attacks_find(tmp_path, capsys):
+    """Rows far apart in a wide pool: a kernel narrower than their distance gives them away, and moments do not."""
+    rows = (40 * RNG.standard_normal((40, 2))).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    near = np.repeat(rows, 10, axis=0) + 0.01 * RNG.standard_normal((400, 2))
+    np.save(tmp_path / "pool.npy", near.astype(np.float32))
+    (tmp_path / "policy.toml").write_text('exchanges = ["moments"]')
+    words = ["rehearse", str(tmp_path / "rows.npy"), "--candidates", str(tmp_path / "pool.npy"), "--json", "-"]
+    told = {}
+    for name in ("federated_sinkhorn", "landmark_balanced"):
+        assert main([*words, "--verifier", name]) == 0
+        told[name] = json.loads(capsys.readouterr().out)
+    draw, sums, attacked = told["federated_sinkhorn"]["tables"]["attacks"]
+    assert (sums["exchange"], sums["error"]) == ("moments", None)
+    assert draw["share_recovered"] < 0.5 < attacked["share_recovered"]
+    assert attacked["error"] < draw["error"]
+    assert [row["error"] for row in told["landmark_balanced"]["tables"]["attacks"][1:]] == [None, None]
+    assert main([*words, "--policy", str(tmp_path / "policy.toml")]) == 3
+    refused = json.loads(capsys.readouterr().out)
+    assert "exchange feature_means is not allowed" in refused["verdict"]
+    assert not list(tmp_path.glob("*ledger*"))

@@ -7,12 +7,7 @@ from pathlib import Path
 from jaxcollapse.checks import check_count, check_names, check_range
 from jaxcollapse.network.server import Listener, Network
 from jaxcollapse.pipeline.tiles import Tell
-
-APART = (
-    "scheme_i", "scheme_ii", "federated_sinkhorn", "logistic_ratio", "tilt", "private_tilt", "balanced",
-    "kernel_balanced", "landmark_balanced", "private_balanced", "capped",
-)  # fmt: skip
-"""Verifiers that are made of exchanges alone."""
+from jaxcollapse.verifiers import APART
 
 
 @contextlib.contextmanager
