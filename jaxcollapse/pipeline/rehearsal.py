@@ -75,7 +75,8 @@ def messages(session: Direct) -> Iterator[Message]:
         told = decode(frame)
         exchange = told.get("begin", exchange)
         if answer is not None and "reply" in (found := decode(answer)):
-            yield Message(exchange, told["request"], found["reply"], len(answer))
+            parts = jax.tree.map(jnp.asarray, (exchange, told["request"], found["reply"]))
+            yield Message(*parts, len(answer))
 
 
 def attacks(silo: Silo, session: Direct, candidates: Float[np.ndarray, "n d"], key: jax.Array) -> pd.DataFrame:
@@ -108,7 +109,7 @@ def attack_on(message: Message, data: Measure, candidates: Float[np.ndarray, "s 
     """Choose the attack on a message; the points that it recovers, or none where there is no attack here."""
     exchange = message.exchange
     if isinstance(exchange, geodesic | barycenter):
-        points = invert_interpolant(jnp.asarray(message.request), jnp.asarray(message.reply.points), exchange.step)
+        points = invert_interpolant(message.request, message.reply.points, exchange.step)
         return "the step is known, and undone", points
     if isinstance(exchange, kernel_densities | federated_sinkhorn):
         scale = exchange.width if isinstance(exchange, kernel_densities) else exchange.epsilon
