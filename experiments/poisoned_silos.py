@@ -128,25 +128,35 @@ PRESETS = {
 
 
 @closure
-class hear:
-    """Hear one of a seed's divisions through one of several screens: by index, so that cases are lanes of one program.
+class one_of:
+    """Pass replies through one of several screens, by index, so that they are lanes of one program.
 
     Attributes:
         screens: all that there are; index 0 is none.
-        division: the index of the division, shape [].
-        screen: that of the screen, shape [].
+        index: of the one, shape [].
     """
 
     screens: tuple[Screen, ...]
+    index: Any
+
+    def __call__(self, replies: Any) -> Any:
+        return jax.lax.switch(self.index, (lambda replies: replies, *self.screens), replies)
+
+
+@closure
+class hear:
+    """Hear one of a seed's divisions through a screen.
+
+    Attributes:
+        division: its index, shape [].
+        screen: of the replies.
+    """
+
     division: Any
-    screen: Any
+    screen: Screen
 
     def __call__(self, silos: Measure, _: Any = 0) -> screened:
-        return screened(row(silos, self.division), self.judge)
-
-    def judge(self, replies: Any) -> Any:
-        """Pass replies through the screen."""
-        return jax.lax.switch(self.screen, (lambda replies: replies, *self.screens), replies)
+        return screened(row(silos, self.division), self.screen)
 
 
 def cases_of(config: Config) -> tuple[pd.DataFrame, np.ndarray]:
@@ -209,7 +219,8 @@ def run(config: Config, runner: Runner) -> Output:
     start = starts(config, runner, "first model", images, make, divided)
     _, cases = cases_of(config)
     screens, index = tuple(RULES[name] for name in config.screens), pd.Index(["none", *config.screens])
-    heard = stack([hear(screens, *each) for each in zip(cases.division, index.get_indexer(cases.screen), strict=True)])
+    chosen = zip(cases.division, index.get_indexer(cases.screen), strict=True)
+    heard = stack([hear(division, one_of(screens, screen)) for division, screen in chosen])
 
     def poisoned(start: Start, heard: hear, num_liars: jax.Array) -> tuple[Measure, dict[str, jax.Array]]:
         space = make(config, start.images)
