@@ -42,7 +42,8 @@ RECORDED = ("frechet", "recall")
 BOUND = SCREENS["bounded_mass"]()
 RULES: dict[str, Screen] = {
     "bounded mass": BOUND,
-    "near median": in_turn((BOUND, SCREENS["near_median"]())),
+    "within 3 medians": in_turn((BOUND, SCREENS["near_median"](3.0))),
+    "within 1.5 medians": in_turn((BOUND, SCREENS["near_median"](1.5))),
     "geometric median": in_turn((BOUND, SCREENS["geometric_median"]())),
 }
 _LIES, _LIARS, _POOL = 2**32 - 3, 2**32 - 4, 2**32 - 5  # beyond the generations that a key is folded with
@@ -116,7 +117,7 @@ class Config(ImageComparison):
 PRESETS = {
     "smoke": {
         "verifiers": ("landmark_balanced",), "lies": ("amplify",), "num_liars": (1,),
-        "screens": ("near median",), "num_kept": 60, "num_generations": 1, "num_train": 300, "num_test": 200,
+        "screens": ("within 3 medians",), "num_kept": 60, "num_generations": 1, "num_train": 300, "num_test": 200,
         "num_components": 4, "num_gaussians": 4, "num_scored": 60, "num_seeds": 2,
     },
     "quick": {
@@ -182,11 +183,12 @@ def lying(key: jax.Array, num_silos: int, num_liars: Any) -> jax.Array:
 
 def poison(config: Config, key: jax.Array, silos: Measure, pool: jax.Array) -> Measure:
     """Let silos of each division tell each lie, in each number."""
-    key, false_by = jax.random.fold_in(key, _LIES), {"none": lambda key, silos, pool: silos, "silent": silent, **LIES}
+    lies = {"none": lambda key, silos, pool: silos, "silent": silent, **LIES}
 
     def told(split: str, lie: str, num_liars: int) -> Measure:
         held = row(silos, config.divisions.index(split))
-        liars, false = lying(key, config.num_silos, num_liars), false_by[lie](key, held, pool)
+        liars = lying(key, config.num_silos, num_liars)
+        false = lies[lie](jax.random.fold_in(key, _LIES), held, pool)
         points = jnp.where(liars[:, None, None], false.points, held.points)
         return Measure(points, jnp.where(liars[:, None], false.weights, held.weights))
 
