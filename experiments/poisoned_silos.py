@@ -160,7 +160,7 @@ class hear:
         return screened(row(silos, self.division), self.screen)
 
 
-def cases_of(config: Config) -> tuple[pd.DataFrame, np.ndarray]:
+def cases_of(config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
     """List the divisions under each lie, and the cases, each with the index of its division.
 
     Honest silos are heard through every screen; liars are silent once, as if all were known, and tell every lie through

@@ -21,6 +21,7 @@ from jaxcollapse.exchanges import (
 )
 from jaxcollapse.exchanges.feature_means import FeatureMean
 from jaxcollapse.exchanges.kernel_densities import Density
+from jaxcollapse.experiments.poisoned_silos import Config, cases_of, lying, poison
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.sizes import sizes
 from jaxcollapse.tree import row
@@ -221,3 +222,28 @@ def test_verifiers_take_screened_silos():
         kept[name] = weights @ pool.points / weights.sum()
     away = {name: np.linalg.norm(kept[name] - kept["truth"]) for name in ("lied", "screened")}
     assert away["screened"] < 0.5 < away["lied"]
+
+
+def test_lies_are_what_liars_hold():
+    """Divisions are honest, silent, and each lie; three liars are the first and two others."""
+    config = Config(divisions=("alike",), num_liars=(1, 3), num_silos=K)
+    silos, sample = honest(), row(honest(1), 0).points
+    divisions, cases = cases_of(config)
+    found = poison(config, KEY, jax.tree.map(lambda leaf: leaf[None], silos), sample)
+    spread = np.asarray(silos.points)[..., 0].std()
+    liars = {f: np.asarray(lying(KEY, K, f)) for f in (0, 1, 3)}
+    assert [mask.sum() for mask in liars.values()] == [0, 1, 3]
+    assert (liars[1] <= liars[3]).all()
+    for i, (_, lie, f) in enumerate(divisions.itertuples(index=False)):
+        told, truth = (jax.tree.map(np.asarray, part) for part in (row(found, i), silos))
+        masses = truth.weights * np.where(liars[f], {"silent": 0, "amplify": 100}.get(lie, 1), 1)[:, None]
+        assert_array_equal(told.weights, masses)
+        assert_array_equal(told.points[~liars[f]], truth.points[~liars[f]])
+        false, true = told.points[liars[f]], truth.points[liars[f]]
+        if lie in ("shift", "amplify"):
+            assert_allclose(false - true, np.broadcast_to([3 * spread, 0, 0], true.shape), atol=1e-12)
+        elif lie == "collapse":
+            assert_array_equal(false, np.broadcast_to(true[:, :1], true.shape))
+        elif lie == "copy":
+            assert set(map(tuple, false.reshape(-1, DIM))) <= set(map(tuple, np.asarray(sample)))
+    assert len(cases) == 5 * (1 + 4 * 2) + 2

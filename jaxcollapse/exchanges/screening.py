@@ -171,15 +171,16 @@ class geometric_median:
 
     def __call__(self, replies: Any) -> Any:
         vectors, there = compared(replies)
-        mass: Array = jnp.where(there, replies.mass, 0)
+        told: Array = replies.mass
+        mass = jnp.where(there, told, 0)
 
         def closeness(weights):
             distance = jnp.linalg.norm(vectors - share(weights) @ vectors, axis=1)
             least = jnp.maximum(self.floor * median(distance, there), jnp.sqrt(jnp.finfo(mass.dtype).tiny))
             return jnp.where(there, 1 / jnp.maximum(distance, least), 0)
 
-        weights: Array = jax.lax.fori_loop(0, self.num_steps, lambda _, weights: mass * closeness(weights), mass)
-        near: Array = weights / jnp.where(mass > 0, mass, 1)
+        weights = jax.lax.fori_loop(0, self.num_steps, lambda _, weights: mass * closeness(weights), mass)
+        near = weights / jnp.where(mass > 0, mass, 1)
         largest = near.max()
         return reweighted(replies, near / jnp.where(largest > 0, largest, 1))
 
