@@ -33,10 +33,11 @@ def draw(data: xr.Dataset) -> tuple[Figure, pd.DataFrame]:
                 axes.errorbar(points.share, points["mean"], 2 * points.error, markersize=3, capsize=1.5, **look)
             axes.axhline(by_chance, color="black", linewidth=0.8, linestyle=style.DASHED)
             axes.axhline(0, color="black", linewidth=0.4)
-        line[0].set_ylabel(f"{style.label(verifier)}\n{split}")
+        line[0].set_ylabel(f"{style.label(verifier)}\nsilos: {split}")
     for axes, lie in zip(panels[0], lies, strict=True):
         axes.set_title(lie)
-    figure.supxlabel("share of silos that lie", fontsize=8)
+    for axes in panels[-1]:
+        axes.set_xlabel("share of silos that lie")
     figure.supylabel(r"$\log_2$ of Fréchet distance over that under honest silos and no screen", fontsize=8)
     handles = [Line2D([], [], markersize=3, label=LABELS.get(name, name), **look) for name, look in looks.items()]
     handles.append(Line2D([], [], color="black", linewidth=0.8, linestyle=style.DASHED, label=LABELS["random"]))
