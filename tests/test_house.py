@@ -16,6 +16,7 @@ import jaxcollapse
 from jaxcollapse import command
 from jaxcollapse.base import Exchange, Generator, Memory, Metric, Workflow
 from jaxcollapse.data import DATASETS
+from jaxcollapse.exchanges import SCREENS
 from jaxcollapse.generators.diffusion import ARCHITECTURES, SAMPLERS
 
 ROOT = Path(__file__).parents[1]
@@ -260,6 +261,7 @@ MEMBERS = {
     "memory": jaxcollapse.MEMORIES,
     "workflow": jaxcollapse.WORKFLOWS,
     "exchange": jaxcollapse.EXCHANGES,
+    "screen": SCREENS,
     "score": jaxcollapse.SCORES,
     "selector": jaxcollapse.SELECTORS,
     "verifier": jaxcollapse.VERIFIERS,

@@ -19,6 +19,7 @@ RESULTS = (
     "When biased selection pays",
     "Silos of real images",
     "What silos give away",
+    "When silos lie",
 )
 
 

@@ -433,16 +433,17 @@ def simulate(
         record: makes what is recorded from the seed's images, the generator's space, the silos, and the index of the
             one that verifies.
         axes: `seed`, of `starts`, and where they vary `silo`, the one that verifies, `division`, which of a seed's
-            divisions, `budget`, of `sizes_at`, and `variant`, of `variants`.
+            divisions, `budget`, of `sizes_at`, `variant`, of `variants`, and `hear`, functions that make of all of a
+            seed's divisions the silos that a verifier hears.
         options: of the sweep.
     """
     at_budget = sizes_at(config, name, config.budget)
 
-    def prepare(seed: Start, silo=0, division=0, **others):
+    def prepare(seed: Start, silo=0, division=0, hear=row, **others):
         setup_key, _ = jax.random.split(seed.key)
-        return {"select": verifier(name, row(seed.silos, division), setup_key, silo=silo, **settings(config))}
+        return {"select": verifier(name, hear(seed.silos, division), setup_key, silo=silo, **settings(config))}
 
-    def build(select, seed: Start, silo=0, division=0, budget=at_budget, variant=((), {})) -> Run:
+    def build(select, seed: Start, silo=0, division=0, budget=at_budget, variant=((), {}), **others) -> Run:
         place, fields = variant
         space = make(dataclasses.replace(config, **fields), seed.images)
         keep = sample_and_select(space.generator, select, space.embed)

@@ -13,6 +13,7 @@ from jaxcollapse.exchanges.geodesic import geodesic
 from jaxcollapse.exchanges.kernel_densities import kernel_densities
 from jaxcollapse.exchanges.logistic import logistic
 from jaxcollapse.exchanges.moments import moments
+from jaxcollapse.exchanges.screening import SCREENS, in_turn, screened
 
 EXCHANGES = {
     "moments": moments,

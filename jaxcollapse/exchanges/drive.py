@@ -40,25 +40,42 @@ def carry_out(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, sil
 
 
 def carry_out_counted(
-    exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure | Parties
+    exchange: Exchange,
+    key: Key[Array, ""],
+    pool: Measure | None,
+    silos: Measure | Parties,
+    screen: Callable[[Any], Any] | None = None,
 ) -> Counted:
-    """Run an exchange as `carry_out` does, and count what went wrong."""
+    """Run an exchange as `carry_out` does, and count what went wrong.
+
+    The screen, if any, is one of `jaxcollapse.exchanges.screening`: it passes on what it believes of stacked replies.
+    """
     if isinstance(silos, Parties):
         return silos.carry_out(exchange, key, pool)
-    start, one_round = _begin(exchange, key, pool, silos)
+    start, one_round = _begin(exchange, key, pool, silos, screen)
     if exchange.num_rounds == 1:
-        server, _ = one_round(start)
+        server, _, num_out = one_round(start)
     else:
-        _, (server, _) = jax.lax.while_loop(
+        _, (server, _, num_out) = jax.lax.while_loop(
             lambda at: (at[0] < exchange.num_rounds) & ~jnp.asarray(exchange.finished(at[1][0])),
             lambda at: (at[0] + 1, one_round(at[1])),
             (0, start),
         )
-    return Counted(exchange.result(server), exchange.trouble(server))
+    screened = {} if screen is None else {"replies screened out": num_out}
+    return Counted(exchange.result(server), {**exchange.trouble(server), **screened})
 
 
-def _begin(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure) -> tuple[Any, Callable]:
-    """Make the states of server and silos before the first round, and the function from a round to the next."""
+def _begin(
+    exchange: Exchange,
+    key: Key[Array, ""],
+    pool: Measure | None,
+    silos: Measure,
+    screen: Callable[[Any], Any] | None = None,
+) -> tuple[Any, Callable]:
+    """Make what there is before the first round, and the function from a round to the next.
+
+    That are the states of server and silos, and how many replies have been screened out.
+    """
     num_silos = silos.weights.shape[0]
     server = exchange.server_init(key, pool)
     silo_keys = jax.random.split(jax.random.fold_in(key, _SILOS), num_silos)
@@ -70,11 +87,14 @@ def _begin(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos:
         return state, jax.tree.map(lambda leaf: jnp.where(present, leaf, 0), reply)
 
     def one_round(state):
-        server, states = state
+        server, states, num_out = state
         states, replies = jax.vmap(answer, in_axes=(0, 0, None))(states, silos, exchange.request(server))
-        return exchange.update(server, replies), states
+        if screen is not None:
+            told, replies = replies, screen(replies)
+            num_out += jnp.sum((told.mass > 0) & ~(replies.mass > 0), dtype=jnp.int32)
+        return exchange.update(server, replies), states, num_out
 
-    return (server, states), one_round
+    return (server, states, jnp.int32(0)), one_round
 
 
 def message_bytes(exchange: Exchange, pool: Measure | None, silo: Measure) -> int:

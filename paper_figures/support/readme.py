@@ -6,6 +6,7 @@ README names a block in a comment, `<!-- NAME -->`, and ends it with `<!-- end -
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,19 @@ def disclosure(read: Callable[[str], pd.DataFrame]) -> str:
     return markdown([*head, *(f"epsilon {number(e, 3).rstrip('0')}" for e in DISCLOSED)], rows)
 
 
+def poisoned_silos(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write factors on the distance under honest silos and no screen, of `landmark_balanced` and three liars."""
+    table = read("poisoned_silos")
+    table = table[(table.verifier == "landmark_balanced") & table.num_liars.isin((0, 3))]
+    by = [table[name].unique() for name in ("split", "screen", "lie")]
+    factors = (2 ** table.set_index(["split", "screen", "lie"])["mean"]).unstack("lie")
+    rows = []
+    for split, screen in product(*by[:2]):
+        cells = factors.loc[split, screen][by[2]]
+        rows.append([f"{split}, {screen}", *("" if np.isnan(cell) else number(cell) for cell in cells)])
+    return markdown(["silos, screen", *("honest" if lie == "none" else lie for lie in by[2])], rows)
+
+
 def messages(read: Callable[[str], pd.DataFrame]) -> str:
     """Write what verifiers exchange with all silos, and how far from the truth their models end."""
     table, rows = read("proxy_gaussian"), []
@@ -220,6 +234,7 @@ BLOCKS = {
         generalization_cost,
         messages,
         disclosure,
+        poisoned_silos,
     )
 }
 
