@@ -527,9 +527,9 @@ def test_processes_that_stop_die_or_lose_their_server(certificates, tmp_path):
 
 def test_a_rehearsal_says_what_attacks_find(tmp_path, capsys):
     """Rows far apart in a wide pool: a kernel narrower than their distance gives them away, and moments do not."""
-    rows = (40 * RNG.standard_normal((40, 2))).astype(np.float32)
+    rows = (40 * RNG.standard_normal((40, 6))).astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)
-    near = np.repeat(rows, 10, axis=0) + 0.01 * RNG.standard_normal((400, 2))
+    near = np.repeat(rows, 10, axis=0) + 0.01 * RNG.standard_normal((400, 6))
     np.save(tmp_path / "pool.npy", near.astype(np.float32))
     (tmp_path / "policy.toml").write_text('exchanges = ["moments"]')
     words = ["rehearse", str(tmp_path / "rows.npy"), "--candidates", str(tmp_path / "pool.npy"), "--json", "-"]

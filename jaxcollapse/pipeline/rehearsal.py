@@ -75,11 +75,11 @@ def messages(session: Direct) -> Iterator[Message]:
         told = decode(frame)
         exchange = told.get("begin", exchange)
         if answer is not None and "reply" in (found := decode(answer)):
-            parts = jax.tree.map(jnp.asarray, (exchange, told["request"], found["reply"]))
-            yield Message(*parts, len(answer))
+            used, request, reply = jax.tree.map(jnp.asarray, (exchange, told["request"], found["reply"]))
+            yield Message(used, request, reply, len(answer))
 
 
-def attacks(silo: Silo, session: Direct, candidates: Float[np.ndarray, "n d"], key: jax.Array) -> pd.DataFrame:
+def attacks(silo: Silo, session: Direct, candidates: Float[np.ndarray, "n d"], seed: int) -> pd.DataFrame:
     """Attack every exchange that was answered.
 
     Returns:
@@ -93,12 +93,14 @@ def attacks(silo: Silo, session: Direct, candidates: Float[np.ndarray, "n d"], k
         distance = cdist(np.asarray(points, float), rows).min(axis=1) / spacing
         return float(np.median(distance)), float(np.mean(distance < NEAR))
 
-    drawn = np.random.default_rng(0).multivariate_normal(rows.mean(axis=0), np.cov(rows.T, ddof=0), NUM_ATTACKED)
+    rng = np.random.default_rng(seed)
+    asked = rng.permutation(candidates)[:NUM_ATTACKED]
+    drawn = rng.multivariate_normal(rows.mean(axis=0), np.cov(rows.T, ddof=0), NUM_ATTACKED)
     found = [("", 0, 0, "a draw from a Gaussian of the silo's moments, for comparison", *errors(drawn))]
     answered = list(messages(session))
     for name in dict.fromkeys(type(message.exchange).__name__ for message in answered):
         these = [message for message in answered if type(message.exchange).__name__ == name]
-        attack, points = attack_on(these[0], silo.data, candidates[:NUM_ATTACKED])
+        attack, points = attack_on(these[0], silo.data, asked)
         told = errors(points) if points is not None else (np.nan, np.nan)
         found.append((name, len(these), sum(message.bytes for message in these), attack, *told))
     columns = ["exchange", "messages", "bytes", "attack", "error", "share_recovered"]

@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-import jax
 import numpy as np
 import tyro
 
@@ -67,7 +66,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         except QuorumLost:
             refusal = network.accounts["silo"].missing
         tell("attacking")
-        table_of_attacks = attacks(silo, session, candidates, jax.random.key(request.seed))
+        table_of_attacks = attacks(silo, session, candidates, request.seed)
         spent = Quantity(
             "epsilon", ledger.loss(policy.delta), f"loss of privacy of noisy messages, delta {policy.delta:g}"
         )
