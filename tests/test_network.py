@@ -23,7 +23,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxcollapse.base import Measure, Target, counted
 from jaxcollapse.command import main
-from jaxcollapse.exchanges import EXCHANGES, carry_out, feature_means, kernel_densities, message_bytes, moments
+from jaxcollapse.exchanges import EXCHANGES, SCREENS, carry_out, feature_means, kernel_densities, message_bytes, moments
 from jaxcollapse.features import kernel_features, quadratic_features
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.network.certificates import make
@@ -363,6 +363,19 @@ def test_a_silo_at_fault_is_left_out_and_named(place, fault):
     assert float(found.mass) == len(both)
     with pytest.raises(QuorumLost, match="a: "):
         Network({name: s for name, s in network.sessions.items() if name == "b"}, NAMES, 3, 2, 5.0)
+
+
+def test_a_silo_far_from_the_others_is_screened_out(place):
+    alike = [RNG.standard_normal((60, 3)).astype(np.float32) for _ in range(2)]
+    for name, rows in zip(NAMES, (alike[0] + 100, *alike), strict=True):
+        place.call(name, silo_of(rows, place.ledgers / f"{name}.ledger"))
+    sessions = place.network().sessions
+    network = Network(sessions, NAMES, 3, 3, 30.0, screen=SCREENS["near_median"]())
+    found = carry_out(feature_means(WHITENED), jax.random.key(0), None, network)
+    assert_allclose(
+        found, np.mean([np.asarray(WHITENED(jnp.asarray(rows))).mean(axis=0) for rows in alike], axis=0), atol=1e-5
+    )
+    assert [network.accounts[name].screened for name in NAMES] == [1, 0, 0]
 
 
 def test_a_silo_that_was_left_out_may_come_back(place):

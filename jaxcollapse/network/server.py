@@ -126,11 +126,12 @@ class Account:
         sent: bytes of the frames to it.
         received: bytes of the frames from it.
         rounds: that it answered.
+        screened: replies of it that were not believed.
         missing: why it was left out, or nothing.
     """
 
     def __init__(self):
-        self.sent = self.received = self.rounds = 0
+        self.sent = self.received = self.rounds = self.screened = 0
         self.missing = ""
 
 
@@ -156,6 +157,7 @@ class Network(Parties):
         quorum: silos that have to answer.
         seconds: for a round.
         said: what is to be said of who came, which may grow.
+        screen: of stacked replies, from `SCREENS`; exchanges whose replies cannot be screened are refused.
         stopped: raises where the work is to stop.
     """
 
@@ -167,11 +169,13 @@ class Network(Parties):
         quorum: int,
         seconds: float,
         said: Sequence[str] = (),
+        screen: Callable[[Any], Any] | None = None,
         stopped: Callable[[], None] = lambda: None,
     ):
         self.sessions, self.names, self.quorum, self.seconds = dict(sessions), tuple(names), quorum, seconds
         self.points = jax.ShapeDtypeStruct((len(names), 1, dim), np.float32)
         self.weights = jax.ShapeDtypeStruct((len(names), 1), np.float32)
+        self.screen = jax.jit(screen) if screen else None
         self.accounts, self.said, self.stopped = {name: Account() for name in names}, said, stopped
         self.selection, self.numbers, self.members = secrets.token_hex(8), itertools.count(1), self.names
         for name in set(names) - set(sessions):
@@ -187,12 +191,21 @@ class Network(Parties):
             request = exchange.request(server)
             at = {"selection": self.selection, "number": number, "round": r}
             self._send(encode({"request": request, **at}))
-            replies = self._collect(expected, at)
+            replies = self._believed(self._collect(expected, at))
             server, finished = _update(exchange, server, replies)
             if finished:
                 break
         missing = sum(bool(account.missing) for account in self.accounts.values())
         return Counted(exchange.result(server), {**exchange.trouble(server), "silos missing": jnp.int32(missing)})
+
+    def _believed(self, replies: Any) -> Any:
+        """Screen replies, and count who is not believed."""
+        if self.screen is None:
+            return replies
+        believed = self.screen(replies)
+        for name, before, after in zip(self.members, replies.mass, believed.mass, strict=True):
+            self.accounts[name].screened += int((before > 0) & ~(after > 0))
+        return believed
 
     def each(self) -> tuple["Network", ...]:
         """Give every silo that is there alone."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxcollapse.checks import check_count, check_names, check_range
+from jaxcollapse.exchanges import SCREENS
 from jaxcollapse.network.server import Listener, Network
 from jaxcollapse.pipeline.tiles import Tell
 from jaxcollapse.verifiers import APART
@@ -20,6 +21,7 @@ def connected(
     quorum: int | None,
     wait: float,
     seconds: float,
+    screen: str,
     tell: Tell,
 ) -> Iterator[Network]:
     """Listen until silos are there, and hand them over.
@@ -33,6 +35,7 @@ def connected(
         quorum: silos that have to answer; all by default.
         wait: seconds for them to come.
         seconds: for each round.
+        screen: a name of `SCREENS`, or nothing.
         tell: is told what is being done.
 
     Raises:
@@ -41,12 +44,15 @@ def connected(
     """
     check_names("verifier", [verifier], APART)
     quorum = check_count("quorum", len(names) if quorum is None else quorum, low=1, high=len(names))
+    if screen:
+        check_names("screen", [screen], SCREENS)
     check_range("wait", wait, low=0)
     check_range("round_seconds", seconds, low=0.01)
     listener = Listener(address, directory, names)
     try:
         sessions = listener.wait(wait, lambda: tell("waiting for silos", len(listener.sessions), len(names)))
         tell("asking silos")
-        yield Network(sessions, names, dim, quorum, seconds, listener.turned_away, lambda: tell("asking silos"))
+        judge = SCREENS[screen]() if screen else None
+        yield Network(sessions, names, dim, quorum, seconds, listener.turned_away, judge, lambda: tell("asking silos"))
     finally:
         listener.close()

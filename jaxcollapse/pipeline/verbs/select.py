@@ -14,6 +14,7 @@ import pandas as pd
 import tyro
 
 from jaxcollapse.base import Measure
+from jaxcollapse.exchanges import SCREENS
 from jaxcollapse.pipeline import before_after
 from jaxcollapse.pipeline.report import Listing, Quantity, Report
 from jaxcollapse.pipeline.select import DEFAULT, KEEPERS, TILE, Selection, Tell, keep, made
@@ -51,6 +52,8 @@ class Request:
     """Directory with ca.pem, server.pem, server.key, and NAME.pem of every silo that may call."""
     quorum: int | None = None
     """Silos that have to answer; by default all."""
+    screen: Literal["", *SCREENS] = ""  # pyright: ignore[reportInvalidTypeForm]
+    """How replies that differ from the others' are weighed down or left out; by default all silos are believed."""
     wait: float = 60.0
     """Seconds that silos have to call."""
     round_seconds: float = 30.0
@@ -118,6 +121,9 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     if request.listen:
         told, accounts = [], [before_after.exchanged(asked.accounts)]
         doubts = [f"silo {name}: {a.missing}" for name, a in asked.accounts.items() if a.missing]
+        doubts += [
+            f"silo {name}: {a.screened} replies screened out" for name, a in asked.accounts.items() if a.screened
+        ]
         doubts += asked.said
     else:
         told, accounts, doubts = _told(request.verifier, silos, num_candidates), [], []
@@ -148,7 +154,11 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         settings={
             "candidates": candidates.source,
             **{f"silo_{i}": silo.source for i, silo in enumerate(silos)},
-            **({"silos": request.silos, "quorum": asked.quorum} if request.listen else {}),
+            **(
+                {"silos": request.silos, "quorum": asked.quorum, "screen": request.screen or "none"}
+                if request.listen
+                else {}
+            ),
             "verifier": request.verifier,
             "seed": request.seed,
             **request.reading.settings,
@@ -207,7 +217,7 @@ def _connected(request: Request, candidates: Table, tell: Tell) -> contextlib.Ab
     names = [name.strip() for name in request.silos.split(",") if name.strip()]
     return across.connected(
         request.listen, request.certificates, names, request.verifier, len(candidates.columns), request.quorum,
-        request.wait, request.round_seconds, tell,
+        request.wait, request.round_seconds, request.screen, tell,
     )  # fmt: skip
 
 
