@@ -195,6 +195,20 @@ def test_exchanges_whose_replies_hang_together_are_refused():
         outcome(federated_sinkhorn(1.0), honest(), RULES["near_median"], pool)
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("bounded_mass", {"limit": 0.5}, r"limit = 0.5: must be"),
+        ("near_median", {"limit": -1}, r"limit = -1: must be"),
+        ("geometric_median", {"num_steps": 0}, r"num_steps = 0: must be at least 1"),
+        ("geometric_median", {"floor": 2.0}, r"floor = 2.*: must be in \[0, 1\]"),
+    ],
+)
+def test_settings_out_of_range_are_refused(name, setting, message):
+    with pytest.raises(ValueError, match=message):
+        SCREENS[name](**setting)
+
+
 def test_limits_and_liars_are_mapped_in_one_program():
     exchange, masses, limits = feature_means(waves), jnp.array([1.0, 10, 1e6]), jnp.array([1.0, 2, 3])
 

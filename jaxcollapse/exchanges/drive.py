@@ -72,9 +72,9 @@ def _begin(
     silos: Measure,
     screen: Callable[[Any], Any] | None = None,
 ) -> tuple[Any, Callable]:
-    """Make what there is before the first round, and the function from a round to the next.
+    """Make the states of server and silos before the first round, and the function from a round to the next.
 
-    That are the states of server and silos, and how many replies have been screened out.
+    Beside the states stands how many replies have been screened out.
     """
     num_silos = silos.weights.shape[0]
     server = exchange.server_init(key, pool)

@@ -13,6 +13,7 @@ A silo whose vector is not finite is missing under every screen. Fewer than half
 liars that agree is the truth to every rule here.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from jaxcollapse.base import Counted, Exchange, Measure, Moments, Parties
+from jaxcollapse.checks import check_numbers, check_range
 from jaxcollapse.exchanges.barycenter import Interpolant
 from jaxcollapse.exchanges.drive import carry_out_counted
 from jaxcollapse.exchanges.feature_means import FeatureMean
@@ -113,10 +115,13 @@ class bounded_mass:
     share of all liars is at most :math:`f c / (f c + K - f)`. What they tell beside it is believed.
 
     Attributes:
-        limit: c, shape [].
+        limit: c, at least one, shape [].
     """
 
     limit: Scalar = 2.0
+
+    def __post_init__(self):
+        check_numbers(1, math.inf, limit=self.limit)
 
     def __call__(self, replies: Any) -> Any:
         _, there = compared(replies)
@@ -141,6 +146,9 @@ class near_median:
     """
 
     limit: Scalar = 3.0
+
+    def __post_init__(self):
+        check_numbers(1, math.inf, limit=self.limit)
 
     def __call__(self, replies: Any) -> Any:
         vectors, there = compared(replies)
@@ -168,6 +176,10 @@ class geometric_median:
 
     num_steps: int = static(default=50)
     floor: Scalar = 1e-3
+
+    def __post_init__(self):
+        check_range("num_steps", self.num_steps, low=1)
+        check_numbers(0, 1, floor=self.floor)
 
     def __call__(self, replies: Any) -> Any:
         vectors, there = compared(replies)
