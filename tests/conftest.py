@@ -15,6 +15,7 @@ FIRST_TO_SEE_INPUT = [
     "command",
     "data",
     "experiments",
+    "network",
     "paper_figures",
     "recursion",
     "silos",

@@ -195,8 +195,7 @@ class Network(Parties):
             server, finished = _update(exchange, server, replies)
             if finished:
                 break
-        missing = sum(bool(account.missing) for account in self.accounts.values())
-        return Counted(exchange.result(server), {**exchange.trouble(server), "silos missing": jnp.int32(missing)})
+        return Counted(exchange.result(server), exchange.trouble(server))
 
     def _believed(self, replies: Any) -> Any:
         """Screen replies, and count who is not believed."""
@@ -214,17 +213,15 @@ class Network(Parties):
     def _alone(self, name: str) -> "Network":
         one = copy.copy(self)
         one.members = (name,)
-        one.points, one.weights = (
-            jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in (self.points, self.weights)
-        )
+        one.points, one.weights = (x.update(shape=(1, *x.shape[1:])) for x in (self.points, self.weights))
         return one
 
     def _first_reply(self, exchange: Exchange, key: Array, pool: Measure | None) -> Any:
         server = exchange.server_init(key, pool)
         silo = Measure(jnp.zeros(self.points.shape[1:]), jnp.ones(self.weights.shape[1:]))
-        return exchange.reply(exchange.silo_init(key, silo, exchange.opening(server)), silo, exchange.request(server))[
-            1
-        ]
+        state = exchange.silo_init(key, silo, exchange.opening(server))
+        _, reply = exchange.reply(state, silo, exchange.request(server))
+        return reply
 
     def _send(self, frame: bytes) -> None:
         for name in self._there():
