@@ -8,13 +8,13 @@ import queue
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-import grpc
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +35,7 @@ from jaxcollapse.privacy import privacy_loss
 from jaxcollapse.sizes import sizes
 from jaxcollapse.verifiers import APART, verifier
 
+grpc = sys.modules["grpc"]  # which the package imports first, to say what TLS it takes
 RNG = np.random.default_rng(0)
 NAMES = ("a", "b", "c")
 SILOS = [(RNG.standard_normal((60, 3)) + k).astype(np.float32) for k in range(3)]
@@ -403,7 +404,22 @@ def dial(address, secrets):
     return grpc.StatusCode.OK
 
 
-def test_only_listed_certificates_are_let_in(place, certificates, tmp_path):
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_connections_are_of_tls_1_3(place, certificates, version):
+    context = ssl.create_default_context(cafile=certificates / "ca.pem")
+    context.load_cert_chain(certificates / "a.pem", certificates / "a.key")
+    context.set_alpn_protocols(["h2"])
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    refused = version == "TLSv1_2"
+    with (
+        socket.create_connection(("localhost", place.listener.port)) as plain,
+        pytest.raises(ssl.SSLError) if refused else contextlib.nullcontext(),
+        context.wrap_socket(plain, server_hostname="localhost") as wrapped,
+    ):
+        assert wrapped.version() == "TLSv1.3"
+
+
+def test_only_listed_certificates_are_let_in(place, certificates, tmp_path, capfd):
     address = f"localhost:{place.listener.port}"
     authority, key, certificate = credentials(certificates, "a")
     others, expired = tmp_path / "others", tmp_path / "expired"
@@ -413,6 +429,7 @@ def test_only_listed_certificates_are_let_in(place, certificates, tmp_path):
     for directory in (others, expired):
         _, wrong_key, wrong = credentials(directory, "a")
         assert dial(address, (authority, wrong_key, wrong)) == grpc.StatusCode.UNAVAILABLE
+        assert "Handshake failed" in capfd.readouterr().err
     _, key, certificate = credentials(certificates, "server")  # of the authority, and of no silo
     assert dial(address, (authority, key, certificate)) in (
         grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED,
