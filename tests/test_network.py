@@ -154,6 +154,7 @@ def test_a_silo_answers_within_its_policy(tmp_path):
         ({"epsilon": 0.5}, feature_means(WHITENED, 12.0), None, "privacy budget"),
         ({"epsilon": 9.0}, feature_means(WHITENED), None, "no noise"),
         ({"epsilon": 9.0}, feature_means(quadratic_features(WHITENED.whitening, -6.0), 12.0), None, "no noise"),
+        ({"epsilon": 9.0}, feature_means(kernel_features(POOL.points[:1], -1.0), 12.0), None, "no noise"),
         ({"max_support": 100}, feature_means(kernel_features(POOL.points, 1.0)), None, "landmarks"),
     )):  # fmt: skip
         path = tmp_path / f"{i}.ledger"
@@ -192,6 +193,10 @@ def test_noisy_messages_are_accounted_for_over_restarts(tmp_path):
     with path.open("a") as file:
         file.write('{"time": "cut o')  # as by a crash: it was not sent
     assert_allclose(Ledger(path).loss(1e-5), budget - 1e-6, rtol=1e-6)
+    for spoiled in ("NaN", "-1", '"x"'):
+        path.write_text(f'{{"squares": {spoiled}}}\n')
+        with pytest.raises(ValueError, match="line 1: is none of a ledger"):
+            Ledger(path)
 
 
 def test_policies_are_read_from_files(tmp_path):
@@ -496,6 +501,7 @@ def test_what_cannot_be_asked_of_others_is_refused(tmp_path, capsys):
     for words, message in (
         (["--silos", "a", "--verifier", "single_silo"], "single_silo"),
         (["--silos", "a", "--silo", "x.npy"], "silo: name files"),
+        (["--silos", " , "], "silos: name those"),
         (["--silos", "a,b", "--quorum", "3"], "quorum = 3"),
         (["--silos", "a,z"], "z.pem"),
         (["--silos", "a", "--standardise"], "standardise"),

@@ -114,7 +114,9 @@ class Ledger:
     def _read(self, line: str, number: int) -> Mapping[str, Any]:
         try:
             told = json.loads(line)
-            return {"squares": float(told["squares"])}
+            squares = float(told["squares"])
+            check_range("squares", squares, low=0)
+            return {"squares": squares}
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{self.path}, line {number}: is none of a ledger") from error
 
@@ -137,7 +139,10 @@ def squares_of(exchange: Exchange) -> float | None:
     r"""Find :math:`z^{-2}` of an exchange's one message; None where it has no noise, or no bound on what that hides."""
     if not isinstance(exchange, feature_means) or exchange.noise is None:
         return None
-    bound = {kernel_features: lambda f: 1.0, quadratic_features: lambda f: float(f.max_norm)}
+    bound = {
+        kernel_features: lambda f: 1.0 if float(f.width) > 0 else math.inf,
+        quadratic_features: lambda f: float(f.max_norm),
+    }
     longest = bound.get(type(exchange.features), lambda f: math.inf)(exchange.features)
     multiplier = float(exchange.noise) / (2 * longest)
     return multiplier**-2 if multiplier > 0 else None

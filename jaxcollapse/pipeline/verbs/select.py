@@ -215,6 +215,8 @@ def _connected(request: Request, candidates: Table, tell: Tell) -> contextlib.Ab
     if request.reading.standardise:
         raise ValueError("standardise: silos on other hosts tell no units; agree on them before, and prepare files")
     names = [name.strip() for name in request.silos.split(",") if name.strip()]
+    if not names:
+        raise ValueError("silos: name those that may call, with commas between them")
     return across.connected(
         request.listen, request.certificates, names, request.verifier, len(candidates.columns), request.quorum,
         request.wait, request.round_seconds, request.screen, tell,
