@@ -31,6 +31,7 @@ from jaxcollapse.network.codec import KINDS, Refused, check_like, decode, encode
 from jaxcollapse.network.policy import Ledger, Policy, read_policy, squares_of
 from jaxcollapse.network.server import Listener, Network, QuorumLost
 from jaxcollapse.network.silo import METHOD, Silo, attend, credentials
+from jaxcollapse.pipeline.select import keep, made
 from jaxcollapse.privacy import privacy_loss
 from jaxcollapse.sizes import sizes
 from jaxcollapse.verifiers import APART, verifier
@@ -207,6 +208,7 @@ def test_policies_are_read_from_files(tmp_path):
         ("rounds = 3", "rounds"),
         ('exchanges = ["pickle"]', "pickle"),
         ("max_exposure = 2", "max_exposure"),
+        ("exchanges = 3", "exchanges = 3"),
         ("max_rounds = ", "policy.toml"),
     ):
         file.write_text(text)
@@ -277,6 +279,18 @@ def test_every_verifier_of_exchanges_keeps_what_it_keeps_in_one_program(place):
             assert (np.asarray(kept) != np.asarray(expected)).any()
         else:
             assert_array_equal(kept, expected, err_msg=name)
+
+
+def test_tiles_keep_what_they_keep_with_rows_in_one_place(place):
+    for name in NAMES:
+        place.call(name)
+    rows = np.asarray(POOL.points)
+    apart, together = (
+        keep(made("kernel_balanced", silos, 3), lambda i: rows[i], 200, NUM_KEPT, 3, 100, lambda *told: None)
+        for silos in (place.network(), SILOS)
+    )
+    assert apart.num_tiles == 2
+    assert_array_equal(apart.kept, together.kept)
 
 
 def test_bytes_are_those_of_the_messages_and_little_more(place):

@@ -85,6 +85,8 @@ def read_policy(path: Path) -> Policy:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
     check_names("policy", told, [field.name for field in dataclasses.fields(Policy)])
+    if not isinstance(told.get("exchanges", []), list):
+        raise ValueError(f"exchanges = {told['exchanges']}: must be a list of names")
     if "exchanges" in told:
         told["exchanges"] = tuple(told["exchanges"])
     return Policy(**told)
