@@ -148,7 +148,9 @@ def _refitted(
 _centred = jax.jit(intercept)
 
 
-def _fitted(chosen: balanced, goal_key: Array, here: Measure, offset: Array, share: Array) -> tuple[list[Goal], Array]:
+def _fitted(
+    chosen: balanced, goal_key: Array, here: Measure, offset: Array, share: Array | float
+) -> tuple[list[Goal], Array]:
     goals = chosen.asked(goal_key, here)
     return goals, fit_odds(goals, here, offset, share * here.weights.sum()).value
 
@@ -173,7 +175,7 @@ def _sums(goals: Sequence[Goal], here: Measure, offset: Array, theta: Array) -> 
     return here.weights @ jax.nn.softplus(u), (here.weights * jax.nn.sigmoid(u)) @ phi
 
 
-def _offsets(chosen: Any, key: Array, here: Measure, following: Measure, num_candidates: Array) -> Counted:
+def _offsets(chosen: Any, key: Array, here: Measure, following: Measure, num_candidates: Array | int) -> Counted:
     """Score a tile against itself and the next one, which stands for the rest of the pool."""
     if chosen.score is None:
         return Counted(jnp.zeros_like(here.weights), {})

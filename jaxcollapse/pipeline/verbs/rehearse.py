@@ -51,7 +51,14 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     require_alike(request.reading, table, pool)
     if len(pool.rows) < 8:
         raise ValueError(f"candidates: {len(pool.rows)} rows must be at least 8")
-    rows, candidates = (np.asarray(t.points[np.arange(min(len(t.rows), TILE))], np.float32) for t in (table, pool))
+    rng = np.random.default_rng(request.seed)
+    rows, candidates = (
+        np.asarray(t.points[np.sort(rng.permutation(len(t.rows))[:TILE])], np.float32) for t in (table, pool)
+    )
+    warnings = [
+        f"{t.path}: {TILE} of {len(t.rows)} rows, drawn at random, stand for all"
+        for t in (table, pool) if len(t.rows) > TILE
+    ]  # fmt: skip
     policy = read_policy(request.policy) if request.policy else Policy()
     with tempfile.TemporaryDirectory() as directory:
         ledger = Ledger(Path(directory) / "ledger")
@@ -88,6 +95,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         verdict,
         [*quantities, spent],
         [Listing("attacks", "Exchanges that were answered, and attacks on them", table_of_attacks, meanings)],
+        warnings=warnings,
         settings={
             "data": table.source, "candidates": pool.source, "verifier": request.verifier, "seed": request.seed,
             **dataclasses.asdict(policy),
