@@ -80,7 +80,7 @@ PRESETS = {
     },
     "paper": {
         "num_kept": 300, "num_generations": 5, "num_components": 16, "num_gaussians": 5, "num_support": 50,
-        "num_rounds": 5, "num_scored": 797, "num_seeds": 8,
+        "num_rounds": 5, "num_scored": 797, "num_seeds": 4,
     },
 }  # fmt: skip
 

@@ -33,6 +33,7 @@ from jaxcollapse.network.server import Listener, Network, QuorumLost
 from jaxcollapse.network.silo import METHOD, Silo, attend, credentials
 from jaxcollapse.pipeline.select import keep, made
 from jaxcollapse.privacy import privacy_loss
+from jaxcollapse.results import lock
 from jaxcollapse.sizes import sizes
 from jaxcollapse.verifiers import APART, verifier
 
@@ -398,6 +399,25 @@ def test_a_silo_far_from_the_others_is_screened_out(place):
     assert [network.accounts[name].screened for name in NAMES] == [1, 0, 0]
 
 
+@pytest.mark.parametrize("lie", ["shift", "amplify"])
+def test_a_silo_that_lies_within_the_protocol_is_believed_without_a_screen(place, lie):
+    """Its replies are well formed: one of three silos moves the kept set, and a screen brings it back."""
+    honest = [(RNG.standard_normal((60, 3)) - 1).astype(np.float32) for _ in range(3)]
+    false = {"shift": honest[0] + 6, "amplify": np.repeat(honest[0] + 6, 20, axis=0)}[lie]
+    for name, rows in zip(NAMES, (false, *honest[1:]), strict=True):
+        place.call(name, silo_of(rows, place.ledgers / f"{name}.ledger"))
+    kept = {}
+    for screen in (None, SCREENS["near_median"]()):
+        network = Network(place.network().sessions, NAMES, 3, 3, 30.0, screen=screen)
+        kept[screen is not None], _ = choose("landmark_balanced", network)
+        assert (network.accounts["a"].screened > 0) == (screen is not None)
+    alone, _ = choose("landmark_balanced", [jnp.asarray(rows) for rows in honest[1:]])
+    assert_array_equal(kept[True], alone)
+    rows = np.asarray(POOL.points)
+    believed, screened = (rows[np.asarray(kept[k]) > 0].mean(axis=0) for k in (False, True))
+    assert (believed > screened + 0.5).all()
+
+
 def test_a_silo_that_was_left_out_may_come_back(place):
     for name in NAMES:
         place.call(name)
@@ -506,6 +526,17 @@ def test_three_processes_select_as_one(tmp_path, certificates):
         assert ("took part in: 1." in told) == (name != "c")
         lines = [json.loads(line) for line in (tmp_path / f"{name}.ledger").read_text().splitlines()]
         assert [line["exchange"] for line in lines] == ["moments", "moments", "feature_means", "feature_means"]
+
+
+def test_one_process_serves_with_a_ledger(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", SILOS[0])
+    make(tmp_path, NAMES, "localhost")
+    ledger = tmp_path / "a.ledger"
+    words = ["serve", tmp_path / "a.npy", "--server", "localhost:1", "--name", "a", "--certificates", tmp_path]
+    with lock(tmp_path / "a.ledger.lock"):
+        assert main([*map(str, words), "--ledger", str(ledger)]) == 2
+    assert f"ledger = {ledger}: another process serves with it" in capsys.readouterr().err
+    assert not ledger.exists()
 
 
 def test_what_cannot_be_asked_of_others_is_refused(tmp_path, capsys):

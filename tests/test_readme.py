@@ -191,6 +191,61 @@ def test_words_on_the_dials_hold():
     assert (gain.loc["tilt", "mean"] > 0).all()
 
 
+def test_words_on_silos_that_lie_hold():
+    table = pd.read_csv(TABLES / "poisoned_silos.csv")
+    by = ["split", "verifier", "screen", "lie", "num_liars"]
+    found = table.set_index(by)[["mean", "error", "share_of_liars", "honest_left_out"]].sort_index()
+    chance = found["mean"].xs("random", level="screen").droplevel(["lie", "num_liars"])
+    harmful, broken = ["shift", "collapse", "amplify"], ["shift", "amplify"]
+
+    def worse_than_random(**fixed):
+        chosen = found["mean"].xs(tuple(fixed.values()), level=tuple(fixed))
+        return (chosen - chance > 0).all()
+
+    assert worse_than_random(screen="none", lie="amplify", num_liars=1)
+    for lie in broken:
+        for screen in table.screen[table.screen != "random"].unique():
+            assert worse_than_random(screen=screen, lie=lie, num_liars=5)
+    alike, apart = found.loc["alike"], found.loc["one class each"]
+    balanced = ["kernel_balanced", "landmark_balanced"]
+    for lie in harmful:
+        for liars in (1, 3):
+            cut = alike.xs(("within 3 medians", lie, liars), level=("screen", "lie", "num_liars"))
+            assert (cut.share_of_liars < 0.005).all()
+            assert (cut["mean"].loc[balanced] < chance.loc["alike"].loc[balanced]).all()
+            at_three = apart.xs((lie, 3), level=("lie", "num_liars"))
+            wide, bounded = (at_three.xs(s, level="screen") for s in ("within 3 medians", "bounded mass"))
+            assert (wide.honest_left_out == 0).all()
+            np.testing.assert_allclose(wide.share_of_liars, bounded.share_of_liars, atol=1e-6)
+    for lie in harmful:
+        wide, tight = (
+            alike.loc["scheme_ii", screen, lie, 3]["mean"] for screen in ("within 3 medians", "within 1.5 medians")
+        )
+        assert tight < wide
+    copies = alike.xs("copy", level="lie")
+    assert (copies.share_of_liars > 0.05).all()
+    assert (copies["mean"].loc[balanced] < 0.5).all()
+    tight, wide = (
+        apart.xs((screen, 3), level=("screen", "num_liars")).share_of_liars
+        for screen in ("within 1.5 medians", "within 3 medians")
+    )
+    assert (tight - wide).unstack("lie")[harmful].lt(0).all(axis=None)
+    assert (
+        apart.xs(("within 1.5 medians", "copy", 5), level=("screen", "lie", "num_liars")).honest_left_out > 0.5
+    ).all()
+    one_point, nothing = (
+        apart.xs(("none", lie, 3), level=("screen", "lie", "num_liars")) for lie in ("collapse", "silent")
+    )
+    assert (one_point["mean"] < nothing["mean"]).loc[balanced].all()
+    honest = found.xs(("none", 0), level=("lie", "num_liars"))
+    weighed = honest.xs("geometric median", level="screen").loc["one class each"].loc[balanced]
+    assert (weighed["mean"] > weighed.error).all()
+    assert (honest.xs("bounded mass", level="screen")["mean"] == 0).all()
+    for lie in broken:
+        bounded = found.xs(("bounded mass", lie, 3), level=("screen", "lie", "num_liars"))["mean"]
+        assert (bounded - chance > 0).unstack("verifier")[balanced].all(axis=None)
+
+
 def test_distance_does_not_rank_methods():
     table = pd.read_csv(TABLES / "generalization_cost.csv")
     means = table.groupby("verifier")[["excess", "entropic_w", "accuracy"]].mean()

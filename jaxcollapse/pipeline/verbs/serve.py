@@ -1,5 +1,6 @@
 """Answer selections of a server on another host, beside a silo's data."""
 
+import contextlib
 import dataclasses
 import queue
 import threading
@@ -14,6 +15,7 @@ from jaxcollapse.network.silo import Silo, attend
 from jaxcollapse.pipeline.report import Quantity, Report
 from jaxcollapse.pipeline.tables import Reading, read
 from jaxcollapse.pipeline.tiles import Tell
+from jaxcollapse.results import lock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +43,32 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     """Serve, and account for it; the status is zero.
 
     Raises:
-        ValueError: if files or numbers are not allowed.
+        ValueError: if files or numbers are not allowed, or another process serves with the ledger.
     """
     if request.reading.standardise:
         raise ValueError("standardise: parties have to agree on units before; prepare the file")
     tell("reading")
     table = read(request.data, request.reading)
     policy = read_policy(request.policy) if request.policy else Policy()
-    ledger = Ledger(request.ledger or Path(f"{request.name}.ledger"))
-    silo = Silo(np.asarray(table.points[np.arange(len(table.rows))], np.float32), policy, ledger)
+    path = request.ledger or Path(f"{request.name}.ledger")
+    with contextlib.ExitStack() as held:
+        try:  # two would spend one budget twice
+            held.enter_context(lock(path.with_name(f"{path.name}.lock")))
+        except BlockingIOError as error:
+            raise ValueError(f"ledger = {path}: another process serves with it") from error
+        ledger = Ledger(path)
+        silo = Silo(np.asarray(table.points[np.arange(len(table.rows))], np.float32), policy, ledger)
+        _serve(request, silo, tell)
+    return Report(
+        "serve",
+        f"Selections that silo {request.name} took part in: {silo.num_finished}. What it sent: {path}.",
+        [Quantity("selections", silo.num_finished, "that it took part in"), _loss(ledger, policy)],
+        settings={"data": table.source, "server": request.server, "ledger": str(path)},
+    ), 0
+
+
+def _serve(request: Request, silo: Silo, tell: Tell) -> None:
+    """Answer in a thread of its own, and tell here how it stands."""
     stopped, said, errors = threading.Event(), queue.SimpleQueue(), []
 
     def work() -> None:
@@ -72,12 +91,6 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     caller.join(5.0)
     if errors:
         raise errors[0]
-    return Report(
-        "serve",
-        f"Selections that silo {request.name} took part in: {silo.num_finished}. What it sent: {ledger.path}.",
-        [Quantity("selections", silo.num_finished, "that it took part in"), _loss(ledger, policy)],
-        settings={"data": table.source, "server": request.server, "ledger": str(ledger.path)},
-    ), 0
 
 
 def _loss(ledger: Ledger, policy: Policy) -> Quantity:
