@@ -22,6 +22,7 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
     "myst_nb",
+    "modules",
 ]
 exclude_patterns = ["_build", "examples", "extensions"]
 html_theme = "furo"
@@ -41,6 +42,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_google_docstring = True
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # their shapes have stars, which are markup
 
 
 def cite(app, what, name, obj, options, lines):

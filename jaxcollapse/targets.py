@@ -22,7 +22,8 @@ def isotropic_target(location: Float[Array | np.ndarray, " d"], scale: float = 1
         ValueError: if the location is no finite vector or the scale not positive.
     """
     check_location(location)
-    check_range("scale", scale, low=float(np.finfo(np.float32).tiny))
+    if is_known(scale):
+        check_range("scale", scale, low=float(np.finfo(np.float32).tiny))
     location = jnp.asarray(location)
     return Target(location, jnp.eye(location.shape[-1], dtype=location.dtype) / scale)
 
@@ -34,7 +35,8 @@ def gaussian_target(location: Float[Array | np.ndarray, " d"], covariance: Float
         ValueError: if the location is not finite, the covariance not positive definite, or their dimensions differ.
     """
     check_location(location)
-    check_covariance("covariance", covariance)
+    if is_known(covariance):
+        check_covariance("covariance", covariance)
     if len(location) != len(covariance):
         shapes = np.shape(location), np.shape(covariance)
         raise ValueError(f"location and covariance: shapes {shapes[0]} and {shapes[1]} must be [d] and [d, d]")
@@ -42,12 +44,13 @@ def gaussian_target(location: Float[Array | np.ndarray, " d"], covariance: Float
 
 
 def check_location(location: Any) -> None:
-    """Require a finite vector.
+    """Require a vector, finite where it is known.
 
     Raises:
         ValueError: if it is none.
     """
-    check_finite("location", location)
+    if is_known(location):
+        check_finite("location", location)
     if np.ndim(location) != 1 or np.size(location) == 0:
         raise ValueError(f"location: shape {np.shape(location)} must be [d], with d at least 1")
 

@@ -168,3 +168,15 @@ def test_a_range_of_no_number_is_refused(value):
     # The function below the checker of types, which would speak first.
     with refuses(f"x = {value!r}: must be a number"):
         check_range.__wrapped__("x", value)
+
+
+def test_targets_vary_along_an_axis():
+    """Traced locations, scales and covariances are no values to check: mapped targets are those made one by one."""
+    locations, scales = jnp.arange(6.0).reshape(3, 2), jnp.array([1.0, 2.0, 4.0])
+    mapped = jax.vmap(isotropic_target)(locations, scales)
+    np.testing.assert_allclose(mapped.factor, np.eye(2) / np.asarray(scales)[:, None, None])
+    covariances = jnp.array([[[2.0, 0.5], [0.5, 1.0]]] * 3) * scales[:, None, None]
+    mapped = jax.vmap(gaussian_target)(locations, covariances)
+    np.testing.assert_array_equal(mapped.location, locations)
+    found = np.swapaxes(mapped.factor, 1, 2) @ mapped.factor
+    np.testing.assert_allclose(found, np.linalg.inv(np.asarray(covariances, np.float64)), rtol=1e-5)
