@@ -15,7 +15,7 @@ from jaxcollapse.measures import as_moments
 PUBLISHED_SEEDS = (42, 123, 456, 789, 2023, 2024, 2025, 3141, 1618, 9999)
 
 
-def isotropic_target(location: Float[Array | np.ndarray, " d"], scale: float = 1.0) -> Target:
+def isotropic_target(location: Float[Array | np.ndarray, " d"], scale: Float[Array | float, ""] = 1.0) -> Target:
     r"""Score by Euclidean distance, :math:`G = I / s`.
 
     Raises:

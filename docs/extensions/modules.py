@@ -26,7 +26,8 @@ class Modules(SphinxDirective):
         """Write a section for each module, and parse it."""
         names = [name for line in self.content for name in modules_of(line.strip())]
         text = "\n\n".join(
-            f"## {name.rsplit('.', 1)[1]}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```" for name in names
+            f"## {name.rsplit('.', 1)[1]}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```"
+            for name in names
         )
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 

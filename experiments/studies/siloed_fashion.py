@@ -16,7 +16,7 @@ PRESETS = {
     "smoke": STUDIED | SIZES["smoke"] | {"labeller_steps": 20},
     "quick": SIZES["quick"] | STUDIED | {"labeller_steps": 300},
     "paper": STUDIED | {
-        "dataset": "fashion_mnist", "num_train": 60_000, "num_test": 10_000, "num_kept": 10_000, "num_scored": 10_000,
+        "dataset": "fashion_mnist", "num_train": 60_000, "num_test": 10_000, "num_kept": 10_000, "num_scored": 5_000,
         "labeller_steps": 3000, "num_seeds": 2,
     },
 }  # fmt: skip
