@@ -9,7 +9,7 @@ READY := .venv/.ready
 NEWEST := .venv-newest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures paper test test-newest lint bench canary clean
+.PHONY: help setup figures paper test test-newest lint docs links bench canary clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
@@ -51,6 +51,17 @@ lint: $(READY) ## Check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+docs: export TF_CPP_MIN_LOG_LEVEL ?= 3
+docs: .venv/.docs ## Build the site into docs/_build/html, from what is here, with warnings as errors
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+
+.venv/.docs: $(READY)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
+links: .venv/.docs ## Try every link of the site, those that need a network too
+	$(BIN)/python -m sphinx -b linkcheck -q docs docs/_build/links
+
 bench: $(READY) ## Time the hot paths, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks.page docs/benchmarks.md
 
@@ -58,5 +69,5 @@ canary: $(if $(filter $(BIN)/python,$(PYTHON)),$(READY)) ## Check a jax before i
 	$(PYTHON) -m pytest tests/test_canary.py
 
 clean: ## Remove all that can be made again in minutes; results/paper stays
-	rm -rf .venv $(NEWEST) .cache .pytest_cache .ruff_cache build *.egg-info results/quick figures/quick
+	rm -rf .venv $(NEWEST) .cache .pytest_cache .ruff_cache build docs/_build *.egg-info results/quick figures/quick
 	find jaxcollapse experiments benchmarks paper_figures tests -name __pycache__ -type d -prune -exec rm -rf {} +

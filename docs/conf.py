@@ -24,7 +24,8 @@ extensions = [
     "myst_nb",
     "modules",
 ]
-exclude_patterns = ["_build", "examples", "extensions"]
+exclude_patterns = ["_build", "examples", "extensions", "pictures"]
+linkcheck_ignore = ["http://localhost"]
 html_theme = "furo"
 html_title = f"jaxcollapse {__version__}"
 

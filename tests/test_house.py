@@ -3,21 +3,14 @@
 import ast
 import importlib
 import inspect
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import jaxcollapse
-from jaxcollapse import command
 from jaxcollapse.base import Exchange, Generator, Memory, Metric, Workflow
-from jaxcollapse.data import DATASETS
-from jaxcollapse.exchanges import SCREENS
-from jaxcollapse.generators.diffusion import ARCHITECTURES, SAMPLERS
 
 ROOT = Path(__file__).parents[1]
 INSTALLED_INSIDE = ("experiments", "paper_figures")  # as links in the package say
@@ -227,57 +220,6 @@ def test_every_factory_is_in_its_registry(where):
     registered = [*registry.values(), *map(made, registry.values())]
     assert members
     assert not [name for name, factory in members.items() if name not in registry and factory not in registered]
-
-
-EXAMPLES = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.parametrize("number", range(3))
-def test_example_of_the_readme_runs(number, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", EXAMPLES[number]],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
-    assert done.stdout
-
-
-def test_first_example_takes_ten_lines():
-    lines = [line for line in EXAMPLES[0].splitlines() if line and not line.startswith(("import", "from"))]
-    assert len(lines) <= 10
-    assert len(EXAMPLES) == 3
-
-
-MEMBERS = {
-    "generator": jaxcollapse.GENERATORS,
-    "architecture": ARCHITECTURES,
-    "sampler": SAMPLERS,
-    "memory": jaxcollapse.MEMORIES,
-    "workflow": jaxcollapse.WORKFLOWS,
-    "exchange": jaxcollapse.EXCHANGES,
-    "screen": SCREENS,
-    "score": jaxcollapse.SCORES,
-    "selector": jaxcollapse.SELECTORS,
-    "verifier": jaxcollapse.VERIFIERS,
-    "split": jaxcollapse.SPLITS,
-    "data": DATASETS,
-    "metric": jaxcollapse.METRICS,
-    "metric of points": jaxcollapse.POINT_METRICS,
-    "experiment": command.EXPERIMENTS,
-    "study": command.STUDIES,
-}
-
-
-@pytest.mark.parametrize("kind", MEMBERS)
-def test_table_of_members_lists_the_registry(kind):
-    (row,) = re.findall(rf"^\| {kind} \| (.*) \| .* \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert set(re.findall(r"`([a-z0-9_]+)`", row)) == set(MEMBERS[kind])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -1,0 +1,37 @@
+"""Documents: their examples run, notebooks too, and README is short."""
+
+import re
+import warnings
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RUN = [README, *(ROOT / "docs" / name for name in ("quickstart.md", "privacy.md", "how-to/own.md", "how-to/sweeps.md"))]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*_*.md"))
+
+
+def blocks(document, opening):
+    return re.findall(rf"(?ms)^```{opening}\n(.*?)^```$", document.read_text())
+
+
+@pytest.mark.parametrize("document", [*RUN, *NOTEBOOKS], ids=lambda path: path.stem)
+def test_examples_of_documents_run(document, monkeypatch, tmp_path):
+    """One after the other, as a reader copies them."""
+    monkeypatch.setattr(plt, "show", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    code, names = blocks(document, r"\{code-cell\}" if document in NOTEBOOKS else "python"), {}
+    assert code
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number, block in enumerate(code):
+            exec(compile(block, f"{document.name}, block {number}", "exec"), names)
+    plt.close("all")
+
+
+def test_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 120
+    (example,) = blocks(README, "python")
+    assert len([line for line in example.splitlines() if line and not line.startswith(("import", "from"))]) <= 10
