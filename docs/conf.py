@@ -23,6 +23,7 @@ extensions = [
     "sphinx_copybutton",
     "myst_nb",
     "modules",
+    "result",
 ]
 exclude_patterns = ["_build", "examples", "extensions"]
 html_theme = "furo"
