@@ -1,6 +1,7 @@
-"""Results in README and in docs/results, from the tables beside the figures: `python -m paper_figures.support.documents`.
+"""Results in documents, from the tables beside the figures: `python -m paper_figures.support.documents`.
 
-A document names a block in a comment, `<!-- NAME -->`, and ends it with `<!-- end -->`.
+A document, README or a page of docs/results, names a block in a comment, `<!-- NAME -->`, and ends it with
+`<!-- end -->`.
 """
 
 import re
@@ -27,6 +28,7 @@ TOLD = (
     "landmark_balanced", "private_balanced",
 )  # fmt: skip
 WIDTH = 120
+PLUS_MINUS = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
 DISCLOSED = (0.05, 0.01, 0.002)
 SOURCES = ("simulation", "theory")
 
@@ -41,10 +43,20 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
+def final(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the last generation."""
+    return table[table.generation == table.generation.max()]
+
+
+def beside_theory(cell: pd.Series, decimals: int = 2) -> str:
+    """Write what was simulated and, in brackets, theory."""
+    return f"{number(cell['simulation'], decimals)} ({number(cell['theory'], decimals)})"
+
+
 def interval(mean: float, half: float) -> str:
     """Write a difference with its interval, which a single seed does not have."""
     decimals = 2 - (abs(mean) >= 1)
-    return number(mean, decimals, "+") + f" ± {number(half, decimals)}" * bool(np.isfinite(half))
+    return number(mean, decimals, "+") + f"{PLUS_MINUS}{number(half, decimals)}" * bool(np.isfinite(half))
 
 
 def compared(table: pd.DataFrame, verifiers: Iterable[str]) -> str:
@@ -135,7 +147,7 @@ def generalization_cost(read: Callable[[str], pd.DataFrame]) -> str:
     """Write accuracies, excess risks and distances, and how risks go with distances."""
     table = read("generalization_cost")
     real, table = table[table.verifier == "real images"], table[table.verifier != "real images"]
-    last = table[table.generation == table.generation.max()].groupby("verifier", sort=False).accuracy.mean()
+    last = final(table).groupby("verifier", sort=False).accuracy.mean()
     means = table.groupby("verifier", sort=False)[["excess", "entropic_w"]].mean()
     rows = [
         [label(verifier), number(last[verifier], 3), number(excess, 2, "+"), number(distance)]
@@ -231,11 +243,10 @@ def regimes(read: Callable[[str], pd.DataFrame]) -> str:
 
 def gaussian_collapse(read: Callable[[str], pd.DataFrame]) -> str:
     """Write the trace and the mean's error after the last generation, beside theory."""
-    table = read("gaussian_collapse")
-    last = table[table.generation == table.generation.max()].set_index(["metric", "setting", "source"])["mean"].sort_index()
-    rows = []
+    table, rows = final(read("gaussian_collapse")), []
+    means = table.set_index(["metric", "setting", "source"])["mean"].sort_index()
     for setting in table.setting.unique():
-        trace, error = last["trace_ratio", setting], last["mean_error", setting]
+        trace, error = means["trace_ratio", setting], means["mean_error", setting]
         traces = (f"{trace[source]:.2g}" if trace[source] < 0.01 else number(trace[source], 3) for source in SOURCES)
         rows.append([label(setting).replace("+", " and "), *traces, *(number(error[source]) for source in SOURCES)])
     quantities = ("trace ratio", "squared error of the mean")
@@ -244,12 +255,10 @@ def gaussian_collapse(read: Callable[[str], pd.DataFrame]) -> str:
 
 def power_law(read: Callable[[str], pd.DataFrame]) -> str:
     """Write the last local slopes with their intervals, beside psi."""
-    table = read("power_law")
-    last = table[table.generation == table.generation.max()]
-    cells = last.set_index(["target", "dim", "budget"])
+    cells = final(read("power_law")).set_index(["target", "dim", "budget"])
     psi = cells.psi.loc["centred"].unstack("budget")
     rows = [[f"{dim}, psi", *map(partial(number, decimals=3), psi.loc[dim])] for dim in psi.index]
-    for target, dim in product(last.target.unique(), psi.index):
+    for target, dim in product(("centred", "offset"), psi.index):
         found = cells.loc[target, dim]
         shown = (f"{number(c.slope, 3)} ± {number(c.slope - c.slope_low, 3)}" for c in found.itertuples())
         rows.append([f"{dim}, {target} target", *shown])
@@ -258,27 +267,22 @@ def power_law(read: Callable[[str], pd.DataFrame]) -> str:
 
 
 def finite_n(read: Callable[[str], pd.DataFrame]) -> str:
-    """Write simulated traces over mean field beside the first correction, and log determinants beside closed forms."""
-    table, rows = read("finite_n").fillna({"instance": 0}), []
-    for (quantity, instance), here in table.groupby(["quantity", "instance"], sort=False):
-        name = f"trace over mean field, instance {instance:.0f}" if instance else "log determinant, replace"
-        for c in here.itertuples():
-            rows.append(
-                [name, str(c.num_kept), f"{number(c.simulation, 3)} ± {number(2 * c.standard_error, 3)}"]
-                + [number(c.theory, 3)]
-            )
+    """Write simulated traces over mean field beside theory, and log determinants likewise."""
+    rows = []
+    for c in read("finite_n").itertuples():
+        name = c.quantity + (", replace" if np.isnan(c.instance) else f", instance {c.instance:.0f}")
+        simulated = f"{number(c.simulation, 3)} ± {number(2 * c.standard_error, 3)}"
+        rows.append([name, str(c.num_kept), simulated, number(c.theory, 3)])
     return markdown(["quantity", "n", "simulated, two standard errors", "theory"], rows)
 
 
 def silo_digits(read: Callable[[str], pd.DataFrame]) -> str:
     """Write the trace that is left after the last generation, beside theory."""
-    table = read("silo_digits")
-    last = table[table.generation == table.generation.max()]
-    means = last.set_index(["split", "verifier", "workflow", "source"])["mean"].sort_index()
-    rows, workflows = [], last.workflow.unique()
-    for split, verifier in product(*(last[name].unique() for name in ("split", "verifier"))):
-        cells = (means[split, verifier, w] for w in workflows)
-        rows.append([f"{split}, {label(verifier)}", *("{} ({})".format(*(number(c[s]) for s in SOURCES)) for c in cells)])
+    table = final(read("silo_digits"))
+    means = table.set_index(["split", "verifier", "workflow", "source"])["mean"].sort_index()
+    rows, workflows = [], table.workflow.unique()
+    for split, verifier in product(*(table[name].unique() for name in ("split", "verifier"))):
+        rows.append([f"{split}, {verifier}", *(beside_theory(means[split, verifier, w]) for w in workflows)])
     return markdown(["split, verifier", *map(label, workflows)], rows)
 
 
@@ -320,10 +324,9 @@ def barycenter_convergence(read: Callable[[str], pd.DataFrame]) -> str:
 
 def non_gaussian(read: Callable[[str], pd.DataFrame]) -> str:
     """Write what is left of the dispersion at the last generation under accumulate and selection, by n."""
-    table = read("non_gaussian")
-    last = table[(table.generation == table.generation.max()) & (table.setting == "accumulate+select")]
-    means = last.set_index(["family", "quantity", "num_kept"])["mean"].sort_index()
-    sizes, rows = last.num_kept.unique(), []
+    table = final(read("non_gaussian")).query("setting == 'accumulate+select'")
+    means = table.set_index(["family", "quantity", "num_kept"])["mean"].sort_index()
+    sizes, rows = table.num_kept.unique(), []
     for family in table.family.unique():
         for quantity, name in (("ratio", "simulated"), ("theory", "Gaussian theory"), ("published", "published")):
             cells = (means.get((family, f"dispersion_{quantity}", n)) for n in sizes)
@@ -333,23 +336,19 @@ def non_gaussian(read: Callable[[str], pd.DataFrame]) -> str:
 
 def discrete_tails(read: Callable[[str], pd.DataFrame]) -> str:
     """Write symbols that survive and the mass of those that do not, beside theory."""
-    table = read("discrete_tails")
-    last = table[table.generation == table.generation.max()]
-    means = last.set_index(["quantity", "verifier", "workflow", "source"])["mean"].sort_index()
-    rows, workflows = [], last.workflow.unique()
-    for (quantity, decimals), verifier in product((("symbols", 1), ("lost_mass", 2)), last.verifier.unique()):
-        cells = (means[quantity, verifier, w] for w in workflows)
-        shown = ("{} ({})".format(*(number(c[s], decimals) for s in SOURCES)) for c in cells)
+    table = final(read("discrete_tails"))
+    means = table.set_index(["quantity", "verifier", "workflow", "source"])["mean"].sort_index()
+    rows, workflows = [], table.workflow.unique()
+    for (quantity, decimals), verifier in product((("symbols", 1), ("lost_mass", 2)), table.verifier.unique()):
+        shown = (beside_theory(means[quantity, verifier, w], decimals) for w in workflows)
         rows.append([f"{label(quantity)}, verifier: {verifier}", *shown])
     return markdown(["after the last generation", *map(label, workflows)], rows)
 
 
 def two_dimensional(read: Callable[[str], pd.DataFrame]) -> str:
     """Write the segments that are covered after the last generation, mean over seeds."""
-    table = read("two_dimensional")
-    by = ["dataset", "generator", "verifier"]
-    last = table[table.generation == table.generation.max()].drop_duplicates([*by, "seed"])
-    means = last.groupby(by).covered.mean().unstack("verifier")[table.verifier.unique()]
+    table, by = final(read("two_dimensional")), ["dataset", "generator", "verifier"]
+    means = table.drop_duplicates([*by, "seed"]).groupby(by).covered.mean().unstack("verifier")[table.verifier.unique()]
     rows = [[f"{label(d)}, {label(g)}", *map(partial(number, decimals=1), row)] for (d, g), row in means.T.items()]
     return markdown(["segments covered, of 8", *map(label, means.columns)], rows)
 
