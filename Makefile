@@ -26,7 +26,7 @@ figures: $(READY) ## Run every experiment at small scale and draw its figures (t
 
 paper: $(READY) ## The same at full scale, and the studies, into paper_figures/figures
 	$(BIN)/jaxcollapse run all studies --preset paper --out results/paper --figures paper_figures/figures --overwrite
-	$(BIN)/python -m paper_figures.support.readme
+	$(BIN)/python -m paper_figures.support.documents
 
 # Tests compile more than they compute: programs are not optimised, and are kept.
 test test-newest: export XLA_FLAGS ?= --xla_backend_optimization_level=0 \

@@ -23,6 +23,7 @@ extensions = [
     "sphinx_copybutton",
     "myst_nb",
     "modules",
+    "result",
 ]
 exclude_patterns = ["_build", "examples", "extensions", "pictures"]
 linkcheck_ignore = ["http://localhost"]

@@ -1,11 +1,13 @@
-"""The results that README states, from the tables beside the figures: `python -m paper_figures.support.readme`.
+"""Results in documents, from the tables beside the figures: `python -m paper_figures.support.documents`.
 
-README names a block in a comment, `<!-- NAME -->`, and ends it with `<!-- end -->`.
+A document, README or a page of docs/results, names a block in a comment, `<!-- NAME -->`, and ends it with
+`<!-- end -->`.
 """
 
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pandas as pd
 from jaxcollapse.analysis import seed_interval
 from jaxcollapse.paper_figures.support.style import label
 
-README, TABLES = Path("README.md"), Path("paper_figures/figures")
+README, PAGES, TABLES = Path("README.md"), Path("docs/results"), Path("paper_figures/figures")
 SCORES = {"frechet": "Fréchet distance", "precision": "precision", "recall": "recall", "coverage": "coverage"}
 IMAGES = (
     "single_silo", "scheme_i", "scheme_ii", "federated_sinkhorn", "pooled", "logistic_ratio", "recoloured", "tilt",
@@ -26,7 +28,9 @@ TOLD = (
     "landmark_balanced", "private_balanced",
 )  # fmt: skip
 WIDTH = 120
+PLUS_MINUS = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
 DISCLOSED = (0.05, 0.01, 0.002)
+SOURCES = ("simulation", "theory")
 
 
 def number(x: float, decimals: int = 2, sign: str = "") -> str:
@@ -39,17 +43,29 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
+def final(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the last generation."""
+    return table[table.generation == table.generation.max()]
+
+
+def beside_theory(cell: pd.Series, decimals: int = 2) -> str:
+    """Write what was simulated and, in brackets, theory."""
+    return f"{number(cell['simulation'], decimals)} ({number(cell['theory'], decimals)})"
+
+
 def interval(mean: float, half: float) -> str:
-    """Write a difference with its interval."""
+    """Write a difference with its interval, which a single seed does not have."""
     decimals = 2 - (abs(mean) >= 1)
-    return f"{number(mean, decimals, '+')} ± {number(half, decimals)}"
+    return number(mean, decimals, "+") + f"{PLUS_MINUS}{number(half, decimals)}" * bool(np.isfinite(half))
 
 
 def compared(table: pd.DataFrame, verifiers: Iterable[str]) -> str:
-    """Write the scores of verifiers under every generator and, in brackets, their differences from random selection."""
-    rows, several = [], table.generator.nunique() > 1
-    for generator, found in table.groupby("generator", sort=False):
-        cells, prefix = found.set_index(["score", "verifier"]).sort_index(), f"{label(generator)}, " * several
+    """Write the scores of verifiers in every setting and, in brackets, their differences from random selection."""
+    rows, settings = [], ["split", "generator"]
+    varied = [name for name in settings if table[name].nunique() > 1]
+    for _, found in table.groupby(settings, sort=False):
+        prefix = "".join(f"{label(found[name].iloc[0])}, " for name in varied)
+        cells = found.set_index(["score", "verifier"]).sort_index()
         random = cells["mean"] - cells.difference_mean  # the same for every verifier
         rows.append([prefix + "random", *(number(random[score].iloc[0]) for score in SCORES)])
         for verifier in (v for v in verifiers if v in found.verifier.array):
@@ -65,10 +81,14 @@ def siloed_images(read: Callable[[str], pd.DataFrame]) -> str:
     return compared(read("siloed_images_table"), IMAGES)
 
 
-def balanced_selection(read: Callable[[str], pd.DataFrame]) -> str:
-    """Compare balanced selection with its controls, under both generators."""
-    table = read("balanced_selection_table")
-    return compared(table, table.verifier.unique())
+def study(name: str) -> Callable[[Callable[[str], pd.DataFrame]], str]:
+    """Compare all verifiers of a study, in all its settings."""
+
+    def block(read: Callable[[str], pd.DataFrame]) -> str:
+        table = read(f"{name}_table")
+        return compared(table, table.verifier.unique())
+
+    return block
 
 
 def siloed_regimes(read: Callable[[str], pd.DataFrame]) -> str:
@@ -127,7 +147,7 @@ def generalization_cost(read: Callable[[str], pd.DataFrame]) -> str:
     """Write accuracies, excess risks and distances, and how risks go with distances."""
     table = read("generalization_cost")
     real, table = table[table.verifier == "real images"], table[table.verifier != "real images"]
-    last = table[table.generation == table.generation.max()].groupby("verifier", sort=False).accuracy.mean()
+    last = final(table).groupby("verifier", sort=False).accuracy.mean()
     means = table.groupby("verifier", sort=False)[["excess", "entropic_w"]].mean()
     rows = [
         [label(verifier), number(last[verifier], 3), number(excess, 2, "+"), number(distance)]
@@ -221,22 +241,140 @@ def regimes(read: Callable[[str], pd.DataFrame]) -> str:
     return markdown(["under", *head], rows)
 
 
+def gaussian_collapse(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write the trace and the mean's error after the last generation, beside theory."""
+    table, rows = final(read("gaussian_collapse")), []
+    means = table.set_index(["metric", "setting", "source"])["mean"].sort_index()
+    for setting in table.setting.unique():
+        trace, error = means["trace_ratio", setting], means["mean_error", setting]
+        traces = (f"{trace[source]:.2g}" if trace[source] < 0.01 else number(trace[source], 3) for source in SOURCES)
+        rows.append([label(setting).replace("+", " and "), *traces, *(number(error[source]) for source in SOURCES)])
+    quantities = ("trace ratio", "squared error of the mean")
+    return markdown(["setting", *(f"{q}, {source}" for q in quantities for source in SOURCES)], rows)
+
+
+def power_law(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write the last local slopes with their intervals, beside psi."""
+    cells = final(read("power_law")).set_index(["target", "dim", "budget"])
+    psi = cells.psi.loc["centred"].unstack("budget")
+    rows = [[f"{dim}, psi", *map(partial(number, decimals=3), psi.loc[dim])] for dim in psi.index]
+    for target, dim in product(("centred", "offset"), psi.index):
+        found = cells.loc[target, dim]
+        shown = (f"{number(c.slope, 3)} ± {number(c.slope - c.slope_low, 3)}" for c in found.itertuples())
+        rows.append([f"{dim}, {target} target", *shown])
+    rows.sort(key=lambda row: int(row[0].partition(",")[0]))
+    return markdown(["dimension", *(f"budget {number(budget)}" for budget in psi.columns)], rows)
+
+
+def finite_n(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write simulated traces over mean field beside theory, and log determinants likewise."""
+    rows = []
+    for c in read("finite_n").itertuples():
+        name = c.quantity + (", replace" if np.isnan(c.instance) else f", instance {c.instance:.0f}")
+        simulated = f"{number(c.simulation, 3)} ± {number(2 * c.standard_error, 3)}"
+        rows.append([name, str(c.num_kept), simulated, number(c.theory, 3)])
+    return markdown(["quantity", "n", "simulated, two standard errors", "theory"], rows)
+
+
+def silo_digits(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write the trace that is left after the last generation, beside theory."""
+    table = final(read("silo_digits"))
+    means = table.set_index(["split", "verifier", "workflow", "source"])["mean"].sort_index()
+    rows, workflows = [], table.workflow.unique()
+    for split, verifier in product(*(table[name].unique() for name in ("split", "verifier"))):
+        rows.append([f"{split}, {verifier}", *(beside_theory(means[split, verifier, w]) for w in workflows)])
+    return markdown(["split, verifier", *map(label, workflows)], rows)
+
+
+def calibrated_gradient(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write slopes of predicted on measured derivatives, and rank correlations."""
+    table, rows = read("calibrated_gradient"), []
+    epsilons = sorted(table.epsilon.unique(), reverse=True)
+    for tau in sorted(table.tau.unique(), reverse=True):
+        cells = [table[(table.tau == tau) & (table.epsilon == epsilon)] for epsilon in epsilons]
+        slopes = (np.polyfit(c.finite_difference, c.predicted, 1)[0] for c in cells)
+        ranks = (c.finite_difference.corr(c.predicted, method="spearman") for c in cells)
+        name = "direct" if tau == 1 else f"proxy, tau {number(tau)}"
+        rows.append([name, *(f"{number(s)} ({number(r, 3)})" for s, r in zip(slopes, ranks, strict=True))])
+    return markdown(["slope (rank correlation)", *(f"epsilon {number(e, 3).rstrip('0')}" for e in epsilons)], rows)
+
+
+def geodesic(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write by how much the way over the proxy is longer, first and last, and how potentials scale."""
+    table, rows = read("geodesic"), []
+    slopes = table[table.quantity == "potential_slope"].set_index("tau")
+    for tau, found in table[table.quantity == "excess"].groupby("tau"):
+        first, last = (f"{found['mean'].iloc[place]:.2%}" for place in (0, -1))
+        slope = slopes.loc[tau]
+        rows.append([number(tau), first, last, f"{number(slope['mean'], 4)} ± {number(2 * slope.error, 4)}"])
+    return markdown(["tau", "longer before the first round", "after the last", "slope of potentials"], rows)
+
+
+def barycenter_convergence(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write distances to both oracles after the last round."""
+    table = read("barycenter_convergence")
+    last = table[table["round"] == table["round"].max()].set_index(["epsilon", "step", "quantity"])
+    rows = []
+    for epsilon, step in last.index.droplevel("quantity").unique():
+        cells = (last.loc[epsilon, step, quantity] for quantity in ("to_central", "to_gaussian"))
+        shown = (f"{number(c['mean'], 3)} ± {number(2 * c['error'], 3)}" for c in cells)
+        rows.append([number(epsilon, 3), f"{step:g}".lstrip("0"), *shown])
+    return markdown(["epsilon", "step", "to the central barycenter", "moments to the Gaussian barycenter"], rows)
+
+
+def non_gaussian(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write what is left of the dispersion at the last generation under accumulate and selection, by n."""
+    table = final(read("non_gaussian")).query("setting == 'accumulate+select'")
+    means = table.set_index(["family", "quantity", "num_kept"])["mean"].sort_index()
+    sizes, rows = table.num_kept.unique(), []
+    for family in table.family.unique():
+        for quantity, name in (("ratio", "simulated"), ("theory", "Gaussian theory"), ("published", "published")):
+            cells = (means.get((family, f"dispersion_{quantity}", n)) for n in sizes)
+            rows.append([f"{label(family)}, {name}", *("" if c is None else number(c, 3) for c in cells)])
+    return markdown(["dispersion ratio", *(f"n = {n}" for n in sizes)], rows)
+
+
+def discrete_tails(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write symbols that survive and the mass of those that do not, beside theory."""
+    table = final(read("discrete_tails"))
+    means = table.set_index(["quantity", "verifier", "workflow", "source"])["mean"].sort_index()
+    rows, workflows = [], table.workflow.unique()
+    for (quantity, decimals), verifier in product((("symbols", 1), ("lost_mass", 2)), table.verifier.unique()):
+        shown = (beside_theory(means[quantity, verifier, w], decimals) for w in workflows)
+        rows.append([f"{label(quantity)}, verifier: {verifier}", *shown])
+    return markdown(["after the last generation", *map(label, workflows)], rows)
+
+
+def two_dimensional(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write the segments that are covered after the last generation, mean over seeds."""
+    table, by = final(read("two_dimensional")), ["dataset", "generator", "verifier"]
+    means = table.drop_duplicates([*by, "seed"]).groupby(by).covered.mean().unstack("verifier")[table.verifier.unique()]
+    rows = [[f"{label(d)}, {label(g)}", *map(partial(number, decimals=1), row)] for (d, g), row in means.T.items()]
+    return markdown(["segments covered, of 8", *map(label, means.columns)], rows)
+
+
+def overhead(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write the exponents of growth of time and of memory."""
+    table = read("overhead")
+    operations, axes, rows = table.operation.unique(), table.axis.unique(), []
+    cells = dict([*table.groupby(["operation", "axis"])])
+    for operation in operations:
+        found = (cells.get((operation, axis)) for axis in axes)
+        logs = (None if c is None else np.log(c[["size", "seconds", "bytes"]].to_numpy()).T for c in found)
+        pairs = ("" if c is None else ", ".join(number(np.polyfit(c[0], y, 1)[0]) for y in c[1:]) for c in logs)
+        rows.append([label(operation), *pairs])
+    return markdown(["exponents of time, memory", *axes], rows)
+
+
+OF_STUDIES = ("balanced_selection", "siloed_diffusion", "siloed_splits", "siloed_unet")
 BLOCKS = {
     f.__name__: f
     for f in (
-        phase_diagram,
-        regimes,
-        siloed_images,
-        siloed_regimes,
-        go_no_go,
-        balanced_selection,
-        silo_geometry,
-        generalization_cost,
-        messages,
-        disclosure,
-        poisoned_silos,
+        gaussian_collapse, power_law, finite_n, silo_digits, calibrated_gradient, geodesic, barycenter_convergence,
+        non_gaussian, discrete_tails, two_dimensional, overhead, phase_diagram, regimes, siloed_images, siloed_regimes,
+        go_no_go, silo_geometry, generalization_cost, messages, disclosure, poisoned_silos,
     )
-}
+} | {name: study(name) for name in OF_STUDIES}  # fmt: skip
 
 
 def fill(text: str, tables: Path) -> str:
@@ -257,4 +395,5 @@ def fill(text: str, tables: Path) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(fill(README.read_text(), TABLES))
+    for document in (README, *PAGES.glob("*.md")):
+        document.write_text(fill(document.read_text(), TABLES))
