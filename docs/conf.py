@@ -17,17 +17,18 @@ version = release = __version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinxcontrib.bibtex",
     "sphinx_design",
     "sphinx_copybutton",
     "myst_nb",
+    "mathml",
     "modules",
     "result",
 ]
 exclude_patterns = ["_build", "examples", "extensions", "pictures"]
 linkcheck_ignore = ["http://localhost"]
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = f"jaxcollapse {__version__}"
 
 bibtex_bibfiles = ["../references.bib"]
@@ -52,6 +53,18 @@ def cite(app, what, name, obj, options, lines):
     lines[:] = [re.sub(r"\[(\w+)\]_", r":cite:`\1`", line) for line in lines]
 
 
+def shorten(app, what, name, obj, options, signature, returned):
+    """Name arrays in signatures as the source does."""
+    return tuple(part and part.replace("jaxlib._jax.", "") for part in (signature, returned))
+
+
+def skip(app, what, name, obj, skipped, options):
+    """Leave out fields of tuples, which the class's docstring describes."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def setup(app):
-    """Hear docstrings."""
+    """Hear of members."""
     app.connect("autodoc-process-docstring", cite)
+    app.connect("autodoc-process-signature", shorten)
+    app.connect("autodoc-skip-member", skip)

@@ -114,15 +114,16 @@ def _reach(measure: Measure, k: int) -> Float[Array, " n"]:
     """Square the radius of the ball about each point; there is none, -1, about a point of mass zero."""
     has_mass, index = measure.weights > 0, jnp.arange(measure.weights.size)
 
-    def row(square, i):
+    def row(square: Array, i: Array):
         others = jnp.where(has_mass & (index != i), square, jnp.inf)
 
-        def further(_, state):  # k passes: on a CPU faster by far than a sort
+        def further(_, state: tuple[Array, Array]):  # k passes: on a CPU faster by far than a sort
             reach, held = state
-            following = jnp.where(others > reach, others, jnp.inf).min()
+            following = jnp.min(others, where=others > reach, initial=jnp.inf)
             reach = jnp.where((held < k) & jnp.isfinite(following), following, reach)
-            return reach, (others <= reach).sum()
+            return reach, jnp.sum(others <= reach)
 
-        return jnp.maximum(jax.lax.fori_loop(0, k, further, (jnp.full_like(square[0], -1), 0))[0], 0)
+        reach, _ = jax.lax.fori_loop(0, k, further, (jnp.full_like(square[0], -1), 0))
+        return jnp.maximum(reach, 0)
 
     return jnp.where(has_mass, over_rows(row, measure.points, measure.points, index), -1)
