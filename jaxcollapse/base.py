@@ -175,9 +175,10 @@ class Generator(NamedTuple):
         >>> import numpy as np
         >>> import jaxcollapse as jc
         >>> generator, data = jc.generators.gaussian(), jc.uniform_measure(np.array([[0.0], [2.0]]))
-        >>> model = generator.init(jax.random.key(0), data)
-        >>> generator.sample(jax.random.key(1), model, 100).shape
-        (100, 1)
+        >>> model = generator.init(jax.random.key(0), data)  # the first fit, of mean 1
+        >>> model = generator.fit(jax.random.key(1), model, jc.uniform_measure(np.array([[4.0], [6.0]])))
+        >>> float(model.mean[0]), generator.sample(jax.random.key(2), model, 100).shape
+        (5.0, (100, 1))
     """
 
     init: Callable[[Key[Array, ""], Data], Any]

@@ -218,10 +218,11 @@ class in_turn:
         >>> import jax.numpy as jnp
         >>> import jaxcollapse as jc
         >>> near, bounded = (jc.exchanges.SCREENS[name]() for name in ("near_median", "bounded_mass"))
-        >>> silos = jc.Measure(jnp.array([[[0.0]], [[1.0]], [[99.0]]]), jnp.array([[1.0], [98.0], [1.0]]))
-        >>> silos = jc.exchanges.screened(silos, jc.exchanges.in_turn([near, bounded]))
+        >>> points, masses = jnp.array([0.0, 1.0, 1.0, 99.0]), jnp.array([1.0, 1.0, 98.0, 1.0])
+        >>> silos = jc.Measure(points[:, None, None], masses[:, None])
+        >>> silos = jc.exchanges.screened(silos, jc.exchanges.in_turn([near, bounded]))  # masses 1, 1, 2 and 0
         >>> round(float(jc.carry_out(jc.exchanges.moments(), jax.random.key(0), None, silos).mean[0]), 2)
-        0.99
+        0.75
     """
 
     screens: Sequence[Screen]

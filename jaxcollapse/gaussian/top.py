@@ -77,6 +77,8 @@ def top_of_gaussian(target: Target) -> Keep:
 def best_tilt(threshold: Float[Array, ""], contour: Contour) -> Float[Array, ""]:
     """Find the tilt under which the mean energy is the threshold: it is zero, or lies between zero and the vertex.
 
+    It is interpolated between sixteen tilts: any is right, and the best accepts the most.
+
     Example:
         >>> import jax
         >>> import jax.numpy as jnp
@@ -103,9 +105,9 @@ def some_true(mask: Bool[Array, " n"], size: int) -> tuple[Int[Array, " size"], 
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxcollapse.gaussian.top import some_true
-        >>> index, count = some_true(jnp.arange(64) % 16 == 0, size=2)
-        >>> int(count), (index % 16).tolist()
-        (4, [0, 0])
+        >>> index, count = some_true(jnp.arange(64) % 16 == 0, size=4)
+        >>> int(count), sorted(index.tolist())
+        (4, [0, 16, 32, 48])
     """
     words = mask.reshape(32, -1).astype(jnp.uint32)
     for width in (16, 8, 4, 2, 1):
