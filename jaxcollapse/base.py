@@ -20,6 +20,13 @@ class Measure(NamedTuple):
     Attributes:
         points: x, shape [n, d]; stacks of measures, such as silos, lead with further axes.
         weights: w, non-negative masses, shape [n]. Padding has mass zero.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> measure = jc.Measure(points=np.array([[0.0], [4.0]]), weights=np.array([3.0, 1.0]))
+        >>> float(jc.as_moments(measure).mean[0])
+        1.0
     """
 
     points: Float[Array, "*stack n d"]
@@ -33,6 +40,14 @@ class Moments(NamedTuple):
         mass: total weight, shape [].
         mean: shape [d].
         covariance: shape [d, d].
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> truth = jc.Moments(mass=1.0, mean=np.zeros(2), covariance=np.eye(2))
+        >>> half = truth._replace(covariance=truth.covariance / 2)
+        >>> float(jc.metrics.trace_ratio(None, half, truth))
+        0.5
     """
 
     mass: Float[Array, "*stack"]
@@ -49,6 +64,15 @@ class Target(NamedTuple):
     Attributes:
         location: u, shape [d].
         factor: G, shape [d, d].
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> score = jc.scores.mahalanobis(jc.Target(location=np.zeros(1), factor=2 * np.eye(1)))
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0]]))
+        >>> print(score(jax.random.key(0), pool))  # twice the distance, squared
+        [ -4. -16. -36.]
     """
 
     location: Float[Array, "*stack d"]
@@ -70,6 +94,12 @@ class Sizes:
         max_candidates: bound on `num_candidates`; the excess is drawn and masked.
         max_fresh: bound on `num_fresh`.
         num_generations: T, after generation 0.
+
+    Example:
+        >>> import jaxcollapse as jc
+        >>> sizes = jc.sizes(num_kept=500, budget=0.05, num_generations=20)
+        >>> int(sizes.num_candidates), sizes.max_kept
+        (10000, 500)
     """
 
     num_kept: Int[Array, "*stack"]
@@ -91,6 +121,18 @@ class Counted(NamedTuple):
         value: of any type.
         trouble: integers, shape [], by what they count, in words; and floating magnitudes, by name, of which the
             largest is told.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [np.nan]]))
+        >>> select = jc.selectors.top(jc.scores.mahalanobis(jc.isotropic_target(np.zeros(1))))
+        >>> weights, trouble = select(jax.random.key(0), pool, jc.sizes(1, 1 / 3))
+        >>> print(weights)
+        [1. 0. 0.]
+        >>> {name: int(count) for name, count in trouble.items()}
+        {'scores that are not finite': 1}
     """
 
     value: Any
@@ -127,6 +169,16 @@ class Generator(NamedTuple):
         takes_moments: whether its fits need no more of the data than `Moments`, which its parameters then are.
         law: `law(params) -> Moments`, stacked [k] and of total mass one: the components of the Gaussian mixture that
             samples are of; None where they are of no such mixture.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> generator, data = jc.generators.gaussian(), jc.uniform_measure(np.array([[0.0], [2.0]]))
+        >>> model = generator.init(jax.random.key(0), data)  # the first fit, of mean 1
+        >>> model = generator.fit(jax.random.key(1), model, jc.uniform_measure(np.array([[4.0], [6.0]])))
+        >>> float(model.mean[0]), generator.sample(jax.random.key(2), model, 100).shape
+        (5.0, (100, 1))
     """
 
     init: Callable[[Key[Array, ""], Data], Any]
@@ -146,6 +198,15 @@ class Memory(NamedTuple):
         training: `training(state) -> Data`, everything remembered.
         subsample: `subsample(key, state, sizes) -> Measure`, `sizes.num_kept` of the remembered points, uniformly
             without replacement; None where points are not kept.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> memory, kept = jc.buffer_memory(), jc.uniform_measure(np.array([[0.0], [2.0]]))
+        >>> state = memory.init(kept, jc.sizes(2), 1)  # empty, with room for one kept set
+        >>> print(memory.training(memory.add(state, kept, 2)).value.points)
+        [[0.]
+         [2.]]
     """
 
     init: Callable[[Data, Sizes, int], Any]
@@ -160,6 +221,15 @@ class Workflow(NamedTuple):
     Attributes:
         init: `init(kept, sizes) -> state`; only the shapes of `kept` are read.
         update: `update(key, state, kept, fresh, sizes) -> (state, training)`, with `fresh` new real data or None.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> workflow, sizes = jc.workflows.replace(jc.moments_memory()), jc.sizes(2)
+        >>> kept = jc.uniform_measure(np.array([[0.0], [2.0]]))
+        >>> state, training = workflow.update(None, workflow.init(kept, sizes), kept, None, sizes)
+        >>> float(training.value.mean[0])
+        1.0
     """
 
     init: Callable[[Data, Sizes], Any]
@@ -204,6 +274,16 @@ class Exchange:
 
     Attributes:
         num_rounds: R at most, static.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> class masses(jc.Exchange):
+        ...     reply = lambda self, state, silo, request: (state, silo.weights.sum())
+        ...     update = lambda self, server, replies: replies
+        >>> print(jc.carry_out(masses(), jax.random.key(0), None, jc.uniform_measure(np.zeros((3, 50, 2)))))
+        [50. 50. 50.]
     """
 
     num_rounds: Any = 1
@@ -317,6 +397,16 @@ class Run(NamedTuple):
         params: the model of generation 0, usually the truth.
         sizes: of the recursion.
         record: `record(key, state, info)`, what to keep of a generation.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> truth = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> collapse = jc.mean_field(jc.isotropic_target(jnp.zeros(2)), jc.workflows.replace(jc.moments_memory()))
+        >>> run = jc.Run(jax.random.key(0), collapse, truth, jc.sizes(10, 0.5, 2), jc.record_model({}, truth))
+        >>> int(jc.start(run)[0].generation)
+        0
     """
 
     key: Key[Array, ""]

@@ -23,6 +23,14 @@ class quadratic_features:
         max_norm: bound on the Euclidean length of the features, to which longer ones are shortened, shape []. With one
             below infinity the first feature is not always one, and a point that is not finite has features within it:
             no single one voids their mean.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.features import quadratic_features
+        >>> features = quadratic_features(jc.isotropic_target(jnp.zeros(2)))
+        >>> print(features(jnp.array([[1.0, -1.0]])))  # one, both coordinates, squares about one, and the product
+        [[ 1.  1. -1.  0.  0. -1.]]
     """
 
     whitening: Target
@@ -52,6 +60,14 @@ class kernel_features:
     Attributes:
         landmarks: z, shape [l, d].
         width: w, in squared units of the data, shape [].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcollapse.features import kernel_features
+        >>> features = kernel_features(landmarks=jnp.array([[0.0], [9.0]]), width=1.0)
+        >>> lifted = features(jnp.array([[0.0], [9.0], [99.0]]))  # at the landmarks, and far from both
+        >>> jnp.linalg.norm(lifted, axis=1).round(2).tolist()
+        [1.0, 1.0, 0.0]
     """
 
     landmarks: Float[Array, "l d"]
@@ -72,7 +88,17 @@ class kernel_features:
 
 
 def half_way(silos: Moments, pool: Measure, ridge: Float[Array | float, ""] = 0.0) -> Target:
-    r"""Whiten by the moments of :math:`Q/2 + P/2`, with Q given by its moments."""
+    r"""Whiten by the moments of :math:`Q/2 + P/2`, with Q given by its moments.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.features import half_way
+        >>> silos = jc.as_moments(jnp.array([[4.0], [4.0]]))
+        >>> target = half_way(silos, jc.uniform_measure(jnp.array([[0.0], [0.0]])))
+        >>> float(target.location[0]), float(target.factor[0, 0])  # mean 2, variance 4
+        (2.0, 0.5)
+    """
     half = jnp.full((), 0.5, pool.points.dtype)
     both = merge(silos._replace(mass=half), as_moments(pool)._replace(mass=half))
     return fit_target(both, ridge)

@@ -57,7 +57,12 @@ def measure_expansion(
         ValueError: if an argument is not allowed.
 
     Example:
-        >>> measure_expansion(gaussian_mixture(10), points, num_samples=500).log_trace.mean
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> points = np.random.default_rng(0).normal(size=(50, 1))
+        >>> rate = jc.measure_expansion("gaussian", points, num_samples=50, seeds=2).log_trace
+        >>> bool(rate.low < 0 < rate.high)  # it may keep the variance
+        True
     """
     generator, num_samples = generator_of(generator), check_count("num_samples", num_samples, low=2)
     data, (labels, keys) = measure_of("data", data), seeds_axis(seeds, key)
@@ -136,6 +141,16 @@ def predict_gain(
 
     Raises:
         ValueError: if an argument is not allowed, or no stand-in does what was measured.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = np.random.default_rng(0).normal(size=(50, 1))
+        >>> found = jc.measure_expansion("gaussian", pool, num_samples=50, seeds=2)
+        >>> sizes = {"num_kept": 10, "budget": 0.2, "num_generations": 1, "workflow": "replace", "seeds": 2}
+        >>> gain = jc.predict_gain("random", pool, pool[:40].reshape(2, 20, 1), found, **sizes)
+        >>> gain.dims, float(abs(gain).max())  # over random selection, random selection gains nothing
+        (('seed', 'generation'), 0.0)
     """
     silos = as_silos(silos)
     runs = surrogate_runs(

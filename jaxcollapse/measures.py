@@ -22,7 +22,15 @@ _TILE = 2**20  # numbers per array in flight
 
 
 def uniform_measure(points: Num[Array | np.ndarray, "*stack n d"]) -> Measure:
-    """Give every point mass one; points that are integers become floating."""
+    """Give every point mass one; points that are integers become floating.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> silos = jc.uniform_measure(np.zeros((10, 50, 2)))  # a stack of ten
+        >>> silos.points.shape, silos.weights.shape
+        ((10, 50, 2), (10, 50))
+    """
     points = _floating(points)
     return Measure(points, jnp.ones(points.shape[:-1], points.dtype))
 
@@ -32,6 +40,12 @@ def as_measure(data: Any) -> Measure:
 
     Raises:
         ValueError: if points are no numbers, none, or not [n, d] or a stack of such.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> print(jc.as_measure(np.array([[1, 2], [3, 4]])).weights)
+        [1. 1.]
     """
     if not isinstance(data, Measure):
         check_array("data", data)
@@ -179,6 +193,13 @@ def as_moments(data: Data | Float[Array | np.ndarray, "*stack n d"]) -> Moments:
     mean is below 1e-6 of its size or of the standard deviation, and that of covariances below 1e-6 of
     :math:`(\Sigma_{ii} \Sigma_{jj})^{1/2}`. Equal points have covariance zero. An empty measure has mean and covariance
     zero. What is written at points of mass zero does not matter. Points alone have mass one each.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> mass, mean, covariance = jc.as_moments(np.array([[0.0], [2.0]]))
+        >>> float(mass), float(mean[0]), float(covariance[0, 0])
+        (2.0, 1.0, 1.0)
     """
     return data if isinstance(data, Moments) else Moments(*_moments(*_without_padding(as_measure(data))))
 

@@ -24,7 +24,17 @@ class Summary(NamedTuple):
 
 
 def moments_memory() -> Memory:
-    """Remember mass, mean and covariance only: constant time and memory a generation, exact for Gaussians."""
+    """Remember mass, mean and covariance only: constant time and memory a generation, exact for Gaussians.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> memory, kept = jc.moments_memory(), jc.uniform_measure(np.array([[0.0], [2.0]]))
+        >>> state = memory.init(kept, jc.sizes(2), 2)
+        >>> state = memory.add(memory.add(state, kept, 2), kept, 2)
+        >>> float(memory.training(state).value.mass)
+        4.0
+    """
 
     def init(kept: Data, sizes: Sizes, num_generations: int) -> Summary:
         return Summary(exact(zeros_like_shape(jax.eval_shape(as_moments, kept))), jnp.zeros((), jnp.int32))
@@ -54,12 +64,31 @@ class Buffer(NamedTuple):
 
 
 def count_lost(state: Summary | Buffer, training: Data) -> Counted:
-    """Count what a memory's last addition lost."""
+    """Count what a memory's last addition lost.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> memory, kept = jc.buffer_memory(), jc.uniform_measure(np.array([[0.0], [2.0]]))
+        >>> state = memory.init(kept, jc.sizes(2), 1)  # with room for one kept set
+        >>> state = memory.add(memory.add(state, kept, 2), kept, 2)
+        >>> {name: int(count) for name, count in memory.training(state).trouble.items()}
+        {'points that found no room in the memory': 2}
+    """
     return Counted(training, {"points that found no room in the memory": state.lost})
 
 
 def buffer_memory() -> Memory:
-    """Remember points. Those that find no room are left out, and counted."""
+    """Remember points. Those that find no room are left out, and counted.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> memory, kept = jc.buffer_memory(), jc.uniform_measure(np.array([[0.0], [2.0]]))
+        >>> state = memory.add(memory.init(kept, jc.sizes(2), 2), kept, 2)  # with room for two kept sets
+        >>> print(memory.training(state).value.weights)
+        [1. 1. 0. 0.]
+    """
 
     def init(kept: Measure, sizes: Sizes, num_generations: int) -> Buffer:
         capacity = max(num_generations, 1) * sizes.max_kept + sizes.max_fresh
@@ -105,6 +134,14 @@ def random_subset(
 
     Returns:
         Distinct indices in the first `num` entries, increasing; the rest is padding within range.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxcollapse.memories import random_subset
+        >>> subset = random_subset(jax.random.key(0), jnp.int32(10), jnp.int32(3), max_num=3)
+        >>> len(set(subset.tolist()) & set(range(10)))  # distinct, of 0 to 9
+        3
     """
     items = population - num + 1
     position = jnp.arange(max_num, dtype=jnp.int32)

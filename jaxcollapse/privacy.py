@@ -24,6 +24,14 @@ def gaussian_mechanism(key: Key[Array, ""], message, deviation: Float[Array | fl
         message: a pytree of arrays.
         deviation: :math:`\sigma`, the noise multiplier times the message's sensitivity: the greatest L2 distance
             between two messages from neighbouring data, such as differ in one sample replaced.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxcollapse.privacy import gaussian_mechanism
+        >>> told = gaussian_mechanism(jax.random.key(0), jnp.zeros(10_000), deviation=2.0)
+        >>> round(float(told.std()), 1)
+        2.0
     """
     leaves, structure = jax.tree.flatten(message)
     keys = jax.random.split(key, len(leaves))
@@ -49,6 +57,13 @@ def privacy_loss(noise_multiplier: float, num_messages: int, delta: float) -> fl
 
     Raises:
         ValueError: if an argument is out of range.
+
+    Example:
+        >>> from jaxcollapse.privacy import privacy_loss
+        >>> loss = privacy_loss(2.0, num_messages=1, delta=1e-5)
+        >>> more = privacy_loss(4.0, num_messages=4, delta=1e-5)  # mu is again 1/2
+        >>> round(loss, 2), round(more, 2)
+        (1.99, 1.99)
     """
     check_range("noise_multiplier", noise_multiplier, low=_TINY)
     check_range("num_messages", num_messages, low=1)
@@ -68,6 +83,12 @@ def noise_needed(epsilon: float, num_messages: int, delta: float) -> float:
 
     Raises:
         ValueError: if an argument is out of range.
+
+    Example:
+        >>> from jaxcollapse.privacy import noise_needed, privacy_loss
+        >>> noise = noise_needed(1.0, num_messages=10, delta=1e-5)
+        >>> round(privacy_loss(noise, num_messages=10, delta=1e-5), 4)
+        1.0
     """
     check_range("epsilon", epsilon, low=_TINY)
     check_range("num_messages", num_messages, low=1)
@@ -90,7 +111,15 @@ def _delta(epsilon: float, mu: float) -> float:
 def invert_interpolant(
     support: Float[Array, "s d"], reply: Float[Array, "s d"], step: Float[Array | float, ""]
 ) -> Float[Array, "s d"]:
-    r"""Attack a silo's reply z with its step s known: the image of a support point is :math:`x_i + (z_i - x_i) / s`."""
+    r"""Attack a silo's reply z with its step s known: the image of a support point is :math:`x_i + (z_i - x_i) / s`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcollapse.privacy import invert_interpolant
+        >>> support, image = jnp.array([[0.0]]), jnp.array([[4.0]])
+        >>> print(invert_interpolant(support, 0.75 * support + 0.25 * image, step=0.25))
+        [[4.]]
+    """
     return support + (reply - support) / step
 
 
@@ -101,6 +130,13 @@ def cross_lines(supports: Float[Array, "2 s d"], replies: Float[Array, "2 s d"])
     vectors along :math:`z_r - x_r`, it is estimated by
 
     .. math:: \arg\min_y \sum_r \lVert (I - u_r u_r') (y - x_r) \rVert^2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcollapse.privacy import cross_lines
+        >>> supports, image = jnp.array([[[0.0, 0.0]], [[4.0, 0.0]]]), jnp.array([2.0, 2.0])
+        >>> cross_lines(supports, 0.75 * supports + 0.25 * image).round(2).tolist()
+        [[2.0, 2.0]]
     """
     direction = replies - supports
     unit = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
@@ -129,5 +165,12 @@ def differentiate_partition(
         points: x.
         width: h.
         epsilon: of the exchange.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcollapse.privacy import differentiate_partition
+        >>> at = jnp.array([[[0.5, 1.5]]])  # half a unit on either side of 1; a silo of the one point 4
+        >>> print(differentiate_partition(-((at - 4) ** 2) / 2.0, jnp.array([[1.0]]), width=1.0, epsilon=2.0))
+        [[4.]]
     """
     return points + epsilon / 2 * (log_partitions[..., 1] - log_partitions[..., 0]) / width

@@ -14,6 +14,16 @@ def record_model(metrics: Mapping[str, Metric], truth: Data) -> Record:
     """Record metrics of a model whose parameters are moments.
 
     The record raises TypeError where they are not.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> truth = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> record = jc.record_model({"trace_ratio": jc.metrics.trace_ratio}, truth)
+        >>> state = jc.State(0, truth._replace(covariance=truth.covariance / 2), memory=())
+        >>> float(record(jax.random.key(0), state, jc.Info(truth, truth, {}))["trace_ratio"])
+        0.5
     """
 
     def record(key, state: State, info: Info) -> dict[str, Array]:
@@ -40,6 +50,16 @@ def record_samples(
         generator: of the recursion.
         num_samples: drawn anew in each generation.
         embed: from samples to features.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> truth = jc.uniform_measure(jnp.array([[0.0], [2.0]]))
+        >>> record = jc.record_samples({"mean_error": jc.metrics.mean_error}, truth, jc.generators.gaussian(), 4)
+        >>> state = jc.State(0, jc.Moments(jnp.ones(()), jnp.array([4.0]), jnp.zeros((1, 1))), memory=())
+        >>> float(record(jax.random.key(0), state, jc.Info(truth, truth, {}))["mean_error"])  # of four samples at 4
+        9.0
     """
 
     def record(key, state: State, info: Info) -> dict[str, Array]:
@@ -51,7 +71,19 @@ def record_samples(
 
 
 def record_side_by_side(record: Record) -> Record:
-    """Record the model of every workflow of `side_by_side`, with a function that looks at the model alone."""
+    """Record the model of every workflow of `side_by_side`, with a function that looks at the model alone.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> truth = jc.Moments(jnp.ones(()), jnp.zeros(1), jnp.eye(1))
+        >>> models = jc.Moments(jnp.ones(2), jnp.zeros((2, 1)), jnp.array([[[1.0]], [[0.5]]]))
+        >>> record = jc.record_side_by_side(jc.record_model({"trace_ratio": jc.metrics.trace_ratio}, truth))
+        >>> told = record(jax.random.key(0), jc.State(0, models, memory=()), jc.Info(truth, truth, {}))
+        >>> told["trace_ratio"].tolist()
+        [1.0, 0.5]
+    """
 
     def record_each(key, state: State, info: Info):
         return jax.vmap(lambda params: record(key, state._replace(params=params), info))(state.params)

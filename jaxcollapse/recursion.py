@@ -44,6 +44,16 @@ def sample_and_select(
         generator: to draw from.
         select: re-weights the pool.
         embed: maps candidates to the features that are selected by; the candidates themselves are kept.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> model = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> keep = jc.sample_and_select(jc.generators.gaussian(), jc.selectors.random())
+        >>> kept = keep(jax.random.key(0), model, jc.sizes(10, 0.5)).value
+        >>> kept.points.shape, float(kept.weights.sum())
+        ((20, 2), 10.0)
     """
     _require("generator", generator, "a Generator, as gaussian() makes it", holds=isinstance(generator, Generator))
     made = callable(select) and not isinstance(select, type)
@@ -88,6 +98,17 @@ def build_collapse(generator: Generator, keep: Keep, workflow: Workflow, fresh: 
             of the same recursion.
         workflow: how kept data become the training set.
         fresh: `fresh(key, sizes)`, new real data for each generation.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> gaussian, sizes = jc.generators.gaussian(), jc.sizes(10, 0.5)
+        >>> keep = jc.sample_and_select(gaussian, jc.selectors.random())
+        >>> collapse = jc.build_collapse(gaussian, keep, jc.workflows.replace(jc.moments_memory()))
+        >>> state = collapse.init(jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2)), sizes)
+        >>> int(collapse.step(jax.random.key(0), state, sizes)[0].generation)
+        1
     """
     _require("generator", generator, "a Generator, as gaussian() makes it", holds=isinstance(generator, Generator))
     _require("workflow", workflow, "a Workflow, as accumulate(memory) makes it", holds=isinstance(workflow, Workflow))
@@ -148,6 +169,17 @@ def side_by_side(
 
     Returns:
         A collapse whose `params` and kept data have a leading axis [W]; its memory and training sets are tuples.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> truth = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> keep = jc.theory.mean_field.kept_moments(jc.isotropic_target(jnp.zeros(2)))
+        >>> workflows = [workflow(jc.moments_memory()) for workflow in (jc.workflows.replace, jc.workflows.accumulate)]
+        >>> collapse = jc.side_by_side(jc.generators.gaussian(), keep, workflows)
+        >>> collapse.init(truth, jc.sizes(10, 0.5)).params.covariance.shape  # of each workflow
+        (2, 2, 2)
     """
 
     def fit(key, params, trainings):
@@ -178,6 +210,17 @@ def start(run: Run) -> tuple[State, tuple[Any, Mapping[str, Array]]]:
     """Set up generation 0, whose model is given, and record it.
 
     No step led there, so what is recorded of its info is NaN (zero where it is not floating point).
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> truth = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> collapse = jc.mean_field(jc.isotropic_target(jnp.zeros(2)), jc.workflows.replace(jc.moments_memory()))
+        >>> record = jc.record_model({"trace_ratio": jc.metrics.trace_ratio}, truth)
+        >>> state, (row, trouble) = jc.start(jc.Run(jax.random.key(0), collapse, truth, jc.sizes(10, 0.5, 2), record))
+        >>> int(state.generation), float(row["trace_ratio"])
+        (0, 1.0)
     """
     with jax.default_matmul_precision("highest"):
         state = run.collapse.init(run.params, run.sizes)
@@ -192,6 +235,17 @@ def advance(run: Run, state: State, num_generations: int) -> tuple[State, tuple[
 
     Returns:
         The last state; and what `record` gave after each generation, and the counts of trouble, stacked.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> truth = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> collapse = jc.mean_field(jc.isotropic_target(jnp.zeros(2)), jc.workflows.replace(jc.moments_memory()))
+        >>> run = jc.Run(jax.random.key(0), collapse, truth, jc.sizes(10, 0.5, 2), jc.record_model({}, truth))
+        >>> state, _ = jc.advance(run, jc.start(run)[0], num_generations=2)
+        >>> int(state.generation), round(float(state.params.covariance[0, 0]), 2)
+        (2, 0.09)
     """
 
     def body(state, _):
@@ -267,6 +321,17 @@ def run(key: Key[Array, ""], collapse: Collapse, params: Any, sizes: Sizes, reco
 
     Returns:
         The last state, and the records of generations 0..T, stacked along axis 0. `sweep` counts trouble as well.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> truth = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> collapse = jc.mean_field(jc.isotropic_target(jnp.zeros(2)), jc.workflows.replace(jc.moments_memory()))
+        >>> record = jc.record_model({"trace_ratio": jc.metrics.trace_ratio}, truth)
+        >>> state, records = jc.run(jax.random.key(0), collapse, truth, jc.sizes(10, 0.5, 2), record)
+        >>> int(state.generation), [round(ratio, 2) for ratio in records["trace_ratio"].tolist()]
+        (2, [1.0, 0.31, 0.09])
     """
     whole = Run(key, collapse, params, sizes, jax.jit(lambda *at: record(*at)))  # traced once for all generations
     state, (first, _) = start(whole)

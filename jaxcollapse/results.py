@@ -166,6 +166,16 @@ def load(path: Path | str) -> xr.Dataset:
     Raises:
         ValueError: if the file is no result, or a damaged one.
         OSError: if it cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import xarray as xr
+        >>> from jaxcollapse.results import load, save
+        >>> with TemporaryDirectory() as folder:
+        ...     save(Path(folder) / "run.nc", xr.Dataset({"trace_ratio": ("generation", [1.0, 0.5])}))
+        ...     print(load(Path(folder) / "run.nc").trace_ratio.values)
+        [1.  0.5]
     """
     content = io.BytesIO(Path(path).read_bytes())
     try:

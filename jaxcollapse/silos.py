@@ -34,6 +34,11 @@ def iid_split(seed: int, num_samples: int, num_silos: int) -> Silos:
 
     Raises:
         ValueError: if a number is out of range.
+
+    Example:
+        >>> from jaxcollapse.silos import iid_split
+        >>> [len(silo) for silo in iid_split(0, num_samples=10, num_silos=3)]
+        [4, 3, 3]
     """
     num_samples = check_count("num_samples", num_samples, low=1)
     rng, num_silos = _generator(seed), check_count("num_silos", num_silos, low=1, high=num_samples)
@@ -49,6 +54,12 @@ def class_split(labels: Int[np.ndarray, " n"], num_silos: int) -> Silos:
 
     Raises:
         ValueError: if the labels are no vector, or there are more silos than classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxcollapse.silos import class_split
+        >>> [silo.tolist() for silo in class_split(np.array([0, 1, 2, 0]), num_silos=2)]
+        [[0, 2, 3], [1]]
     """
     class_of, num_classes = _classes(labels)
     num_silos = check_count("num_silos", num_silos, low=1, high=num_classes)
@@ -73,6 +84,13 @@ def dirichlet_split(
     Raises:
         ValueError: if a number is out of range, the data are too few, or `MAX_SHARE_DRAWS` draws of the
             shares, or as many as have `MAX_NUMBERS` in all, leave a silo too small.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxcollapse.silos import dirichlet_split
+        >>> silos = dirichlet_split(0, np.arange(1000) % 4, num_silos=5, alpha=0.1)
+        >>> len(silos), sum(map(len, silos))
+        (5, 1000)
     """
     class_of, num_classes = _classes(labels)
     rng, num_silos = _generator(seed), _check_silos(len(class_of), num_silos, alpha, min_size)
@@ -106,6 +124,14 @@ def exdir_split(
         ValueError: if a number is out of range, the data are too few, C K < L, `MAX_CLASS_DRAWS` draws of
             the classes all leave a class with too few silos, or would almost surely, or `MAX_SHARE_DRAWS` draws of
             the shares all leave a silo too small. Large problems have fewer draws, of `MAX_NUMBERS` in all.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxcollapse.silos import exdir_split
+        >>> labels = np.arange(1000) % 4
+        >>> silos = exdir_split(0, labels, num_silos=4, classes_per_silo=1, alpha=1.0)
+        >>> [len(set(labels[silo])) for silo in silos]
+        [1, 1, 1, 1]
     """
     class_of, num_classes = _classes(labels)
     rng, num_silos = _generator(seed), _check_silos(len(class_of), num_silos, alpha, min_size)
@@ -124,6 +150,14 @@ def stack_silos(points: Float[np.ndarray, "n d"], silos: Silos, dtype: DTypeLike
 
     Raises:
         ValueError: if the points are no matrix or not finite, or a silo is empty.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxcollapse.silos import stack_silos
+        >>> silos = stack_silos(np.eye(3), (np.array([0, 1]), np.array([2])))
+        >>> print(silos.weights)
+        [[1. 1.]
+         [1. 0.]]
     """
     check_array("points", points)
     points = np.asarray(points, dtype)
@@ -151,7 +185,11 @@ def split(points: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], how: 
         TypeError: if the rule has no such argument.
 
     Example:
-        >>> silos = split(points, labels, "exdir", num_silos=10)
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> silos = jc.split(np.eye(4), np.array([0, 0, 1, 1]), "class", num_silos=2)
+        >>> silos.points.shape
+        (2, 2, 4)
     """
     check_names("split", [how], SPLITS)
     check_array("points", points)
@@ -180,6 +218,13 @@ def as_silos(silos: Any) -> Measure | Parties:
 
     Raises:
         ValueError: if they are none, or a silo is empty or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxcollapse.silos import as_silos
+        >>> silos = as_silos([np.zeros((1, 2)), np.ones((3, 2))])
+        >>> silos.points.shape, silos.weights.sum(axis=1).tolist()
+        ((2, 3, 2), [1.0, 3.0])
     """
     if isinstance(silos, Parties):
         return silos

@@ -93,9 +93,15 @@ def simulate(
         TypeError: if metrics of points are asked for and the truth is moments; give points as `truth`.
 
     Example:
-        >>> runs = simulate("gaussian", top(mahalanobis(target)), "accumulate", points, num_kept=500, budget=0.05,
-        ...                 num_generations=20, seeds=8)
-        >>> runs.trace_ratio.mean("seed")
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> points, sizes = np.random.default_rng(0).normal(size=(100, 2)), {"num_kept": 50, "budget": 0.5}
+        >>> select = jc.selectors.top(jc.scores.mahalanobis(jc.isotropic_target(np.zeros(2))))
+        >>> runs = jc.simulate("gaussian", select, "replace", points, **sizes, num_generations=3, seeds=4)
+        >>> dict(runs.trace_ratio.sizes)
+        {'seed': 4, 'generation': 4}
+        >>> bool(runs.trace_ratio.mean("seed")[-1] < 0.1)  # collapsed
+        True
     """
     generator, make_workflow = generator_of(generator), workflow_of(workflow)
     axis = seeds_axis(seeds, key)
@@ -179,6 +185,14 @@ def predict(
 
     Raises:
         ValueError: if an argument is not allowed, or no theory is known.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> truth = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> theory = jc.predict("gaussian", jc.selectors.random(), "replace", truth, num_kept=10, num_generations=3)
+        >>> theory.trace_ratio.values.round(3)  # (1 - 1/n)^t
+        array([1.   , 0.9  , 0.81 , 0.729])
     """
     check_names("argument", others, inspect.signature(simulate).parameters)
     generator, make_workflow = generator_of(generator), workflow_of(workflow)

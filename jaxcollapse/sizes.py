@@ -42,8 +42,11 @@ def sizes(
             arrays do not fit.
 
     Example:
-        >>> sizes(500, 0.05).num_candidates
-        Array(10000, dtype=int32)
+        >>> import jaxcollapse as jc
+        >>> int(jc.sizes(500, 0.05).num_candidates)
+        10000
+        >>> print(jc.sizes(500, [0.05, 0.5]).num_candidates)
+        [10000  1000]
     """
     numbers = {"num_kept": num_kept, "budget": budget, "num_fresh": num_fresh, "temperature": temperature}
     for name, value in numbers.items():

@@ -32,6 +32,13 @@ class Axis(NamedTuple):
     Attributes:
         labels: numbers or text, one for each value.
         values: pytree of arrays, stacked along axis 0; traced, so what changes shapes is fixed outside.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> axis = jc.Axis(["near", "far"], jnp.array([1.0, 9.0]))
+        >>> axis.labels, axis.values.shape
+        (['near', 'far'], (2,))
     """
 
     labels: Sequence[Any]
@@ -47,6 +54,11 @@ def seeds(labels: int | Sequence[int] | np.ndarray, key: int = 0) -> Axis:
 
     Raises:
         ValueError: if they are no integers, none or more than `MOST_SEEDS`, or the key is no whole number.
+
+    Example:
+        >>> import jaxcollapse as jc
+        >>> list(map(int, jc.seeds(3).labels)), jc.seeds([7, 9]).values.shape
+        ([0, 1, 2], (2,))
     """
     check_count("key", key, high=2**32 - 1)
     if isinstance(labels, int):
@@ -119,7 +131,15 @@ def sweep(
             there.
 
     Example:
-        >>> runs = sweep(build, {"budget": [0.1, 0.25], "seed": seeds(8)})
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> truth = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> collapse = jc.mean_field(jc.isotropic_target(jnp.zeros(2)), jc.workflows.replace(jc.moments_memory()))
+        >>> record = jc.record_model({"trace_ratio": jc.metrics.trace_ratio}, truth)
+        >>> def build(budget, seed):
+        ...     return jc.Run(seed, collapse, truth, jc.sizes(10, budget, 2, max_candidates=20), record)
+        >>> dict(jc.sweep(build, {"budget": [0.5, 1.0], "seed": jc.seeds(2)}).trace_ratio.sizes)
+        {'budget': 2, 'seed': 2, 'generation': 3}
     """
     named_axes, fixed = {name: _as_axis(name, axis) for name, axis in axes.items()}, dict(fixed or {})
     clash = sorted(set(named_axes) & {*fixed, *TAKEN})
@@ -257,6 +277,15 @@ def along(name: str, datasets: Mapping[Any, xr.Dataset]) -> xr.Dataset:
     """Lay datasets side by side along a new axis, whose labels are the keys.
 
     What one of them lacks is NaN; along an axis that one of them lacks it is constant.
+
+    Example:
+        >>> import xarray as xr
+        >>> import jaxcollapse as jc
+        >>> replace = xr.Dataset({"trace_ratio": ("generation", [1.0, 0.5])})
+        >>> accumulate = xr.Dataset({"trace_ratio": ("generation", [1.0, 0.75])})
+        >>> both = jc.along("workflow", {"replace": replace, "accumulate": accumulate})
+        >>> both.trace_ratio.sel(workflow="accumulate").values
+        array([1.  , 0.75])
     """
     labels, parts = pd.Index(list(datasets), name=name), list(datasets.values())
     found = xr.concat(parts, labels, join="outer", coords="minimal", combine_attrs="drop")

@@ -20,6 +20,13 @@ def isotropic_target(location: Float[Array | np.ndarray, " d"], scale: Float[Arr
 
     Raises:
         ValueError: if the location is no finite vector or the scale not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> print(jc.isotropic_target(np.zeros(2), scale=2.0).factor)
+        [[0.5 0. ]
+         [0.  0.5]]
     """
     check_location(location)
     if is_known(scale):
@@ -33,6 +40,15 @@ def gaussian_target(location: Float[Array | np.ndarray, " d"], covariance: Float
 
     Raises:
         ValueError: if the location is not finite, the covariance not positive definite, or their dimensions differ.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> score = jc.scores.mahalanobis(jc.gaussian_target(np.zeros(1), np.array([[4.0]])))
+        >>> pool = jc.uniform_measure(np.array([[2.0], [4.0]]))
+        >>> print(score(jax.random.key(0), pool))  # one and two standard deviations away
+        [-1. -4.]
     """
     check_location(location)
     if is_known(covariance):
@@ -48,6 +64,14 @@ def check_location(location: Any) -> None:
 
     Raises:
         ValueError: if it is none.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxcollapse.targets import check_location
+        >>> check_location(np.zeros((2, 2)))
+        Traceback (most recent call last):
+            ...
+        ValueError: location: shape (2, 2) must be [d], with d at least 1
     """
     if is_known(location):
         check_finite("location", location)
@@ -62,6 +86,13 @@ def fit_target(
 
     Raises:
         ValueError: if S is known and singular to rounding.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxcollapse.targets import fit_target
+        >>> target = fit_target(np.array([[0.0], [4.0]]))  # mean 2, variance 4
+        >>> float(target.location[0]), float(target.factor[0, 0])
+        (2.0, 0.5)
     """
     moments = as_moments(data)
     dim = moments.mean.shape[-1]
@@ -105,6 +136,12 @@ def published_instance(seed: int, dim: int = 10) -> Instance:
 
     Raises:
         ValueError: if the seed is negative or the dimension below 2.
+
+    Example:
+        >>> import jaxcollapse as jc
+        >>> truth, target = jc.published_instance(42)
+        >>> truth.covariance.shape, int((target.location != truth.mean).sum())
+        ((10, 10), 5)
     """
     check_range("seed", seed, low=0, high=2**32 - 1)
     check_range("dim", dim, low=2)

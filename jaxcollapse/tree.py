@@ -13,7 +13,18 @@ T = TypeVar("T")
 
 
 def static(**options: Any) -> Any:
-    """Declare a field of a `closure` that is fixed when a program is compiled, and hashable."""
+    """Declare a field of a `closure` that is fixed when a program is compiled, and hashable.
+
+    Example:
+        >>> import jax
+        >>> import jaxcollapse as jc
+        >>> @jc.closure
+        ... class power:
+        ...     exponent: int = jc.static(default=2)
+        ...     __call__ = lambda self, x: x**self.exponent
+        >>> jax.tree.leaves(power()), power(3)(2.0)
+        ([], 8.0)
+    """
     return dataclasses.field(metadata={"static": True}, **options)
 
 
@@ -23,6 +34,17 @@ def closure(cls: type[T]) -> type[T]:
 
     A nested function that captures an array has it written into every program that calls it. A field is an argument of
     the program instead, so that new values compile nothing, and `jax.vmap` maps over it.
+
+    Example:
+        >>> import jax
+        >>> import jaxcollapse as jc
+        >>> @jc.closure
+        ... class scaled:
+        ...     factor: float
+        ...     def __call__(self, x):
+        ...         return self.factor * x
+        >>> jax.tree.leaves(scaled(2.0)), scaled(2.0)(3.0)
+        ([2.0], 6.0)
     """
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
 

@@ -408,7 +408,14 @@ def verifier(name: str, silos: Any, key: Key[Array, ""] | None = None, **setting
         ValueError: if the name or a setting is not known or out of range, or a silo is empty or not finite.
 
     Example:
-        >>> select = verifier("scheme_ii", silos, num_support=50)
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = np.array([[[0.0], [1.0]], [[4.0], [5.0]]])
+        >>> select = jc.verifier("center_matching", silos, silo=1)
+        >>> print(select(jax.random.key(0), pool, jc.sizes(2, 0.5)).value)  # nearest to the second silo
+        [0. 0. 1. 1.]
     """
     check_names("verifier", [name], VERIFIERS)
     return VERIFIERS[name].make(problem(silos, key, **settings))

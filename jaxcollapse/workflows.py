@@ -8,7 +8,18 @@ from jaxcollapse.measures import inverse_cdf
 
 
 def replace(memory: Memory) -> Workflow:
-    """Train on this generation's kept data only [shumailov2024]_."""
+    """Train on this generation's kept data only [shumailov2024]_.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> workflow, sizes = jc.workflows.replace(jc.moments_memory()), jc.sizes(2, num_generations=2)
+        >>> kept = jc.uniform_measure(np.array([[0.0], [2.0]]))
+        >>> state, _ = workflow.update(None, workflow.init(kept, sizes), kept, None, sizes)
+        >>> _, training = workflow.update(None, state, kept, None, sizes)
+        >>> float(training.value.mass)  # of the second kept set
+        2.0
+    """
 
     def update(key, state, kept, fresh, sizes: Sizes):
         return state, memory.training(memory.add(memory.init(kept, sizes, 1), kept, sizes.max_kept))
@@ -17,7 +28,18 @@ def replace(memory: Memory) -> Workflow:
 
 
 def accumulate(memory: Memory) -> Workflow:
-    """Train on everything kept so far [gerstgrasser2024]_."""
+    """Train on everything kept so far [gerstgrasser2024]_.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> workflow, sizes = jc.workflows.accumulate(jc.moments_memory()), jc.sizes(2, num_generations=2)
+        >>> kept = jc.uniform_measure(np.array([[0.0], [2.0]]))
+        >>> state, _ = workflow.update(None, workflow.init(kept, sizes), kept, None, sizes)
+        >>> _, training = workflow.update(None, state, kept, None, sizes)
+        >>> float(training.value.mass)  # of both kept sets
+        4.0
+    """
 
     def init(kept, sizes: Sizes):
         return memory.init(kept, sizes, sizes.num_generations)
@@ -34,6 +56,17 @@ def accumulate_subsample(memory: Memory) -> Workflow:
 
     Raises:
         ValueError: if the memory keeps no points.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> workflow, sizes = jc.workflows.accumulate_subsample(jc.buffer_memory()), jc.sizes(2, num_generations=2)
+        >>> kept = jc.uniform_measure(np.array([[0.0], [2.0]]))
+        >>> state, _ = workflow.update(jax.random.key(1), workflow.init(kept, sizes), kept, None, sizes)
+        >>> _, training = workflow.update(jax.random.key(2), state, kept, None, sizes)
+        >>> float(training.value.weights.sum())  # two of four points
+        2.0
     """
     subsample = memory.subsample
     if subsample is None:
@@ -51,6 +84,15 @@ def fresh_mix(memory: Memory) -> Workflow:
 
     The real data come from the `fresh` of `build_collapse`; with n kept and r real samples the synthetic share is
     n / (n + r).
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> workflow, sizes = jc.workflows.fresh_mix(jc.moments_memory()), jc.sizes(2, num_fresh=2)
+        >>> kept, fresh = jc.uniform_measure(np.array([[0.0], [2.0]])), jc.uniform_measure(np.array([[4.0], [6.0]]))
+        >>> _, training = workflow.update(None, workflow.init(kept, sizes), kept, fresh, sizes)
+        >>> float(training.value.mass), float(training.value.mean[0])
+        (4.0, 3.0)
     """
 
     def update(key, state, kept, fresh, sizes: Sizes):
@@ -64,7 +106,17 @@ def fresh_mix(memory: Memory) -> Workflow:
 
 
 def fresh_samples(real: Measure) -> Fresh:
-    """Draw the new real data of `fresh_mix` from a measure, with replacement."""
+    """Draw the new real data of `fresh_mix` from a measure, with replacement.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> fresh = jc.workflows.fresh_samples(jc.uniform_measure(np.array([[4.0], [6.0]])))
+        >>> drawn = fresh(jax.random.key(0), jc.sizes(2, num_fresh=50))
+        >>> drawn.points.shape, sorted(set(drawn.points.ravel().tolist()))
+        ((50, 1), [4.0, 6.0])
+    """
     index_at = inverse_cdf(real.weights)
 
     def fresh(key, sizes: Sizes) -> Measure:

@@ -43,6 +43,11 @@ def load_celeba(
     Raises:
         FileNotFoundError: if the folder or a list is missing.
         ValueError: if an argument is out of range, a checksum differs, or a file is not in the format.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from jaxcollapse.data import load_celeba
+        >>> train, test = load_celeba(Path("celeba"), attributes=("Male", "Smiling"))  # doctest: +SKIP
     """
     check_range("size", size, low=1)
     check_range("number of attributes", len(attributes), low=1, high=MOST_ATTRIBUTES)

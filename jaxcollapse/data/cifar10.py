@@ -100,6 +100,11 @@ def load_cifar10(directory: Path, *, verify: bool = True) -> Division:
     Raises:
         FileNotFoundError: if it holds neither.
         ValueError: if a checksum differs, or a file is not in the format.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from jaxcollapse.data import load_cifar10
+        >>> train, test = load_cifar10(Path("cifar10"))  # doctest: +SKIP
     """
     *train, test = map(_read_batch, read_published(CIFAR10, directory, BATCHES, verify=verify))
     return _join(train), test

@@ -24,6 +24,17 @@ def load_folders(directory: Path, size: int | None = None) -> LabelledImages:
     Raises:
         FileNotFoundError: if there are no folders.
         ValueError: if the size is out of range, a folder is empty, or a file is no image or one unlike the first.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> from jaxcollapse.data import load_folders
+        >>> with TemporaryDirectory() as folder:
+        ...     (Path(folder) / "cats").mkdir()
+        ...     Image.new("L", (8, 8)).save(Path(folder) / "cats" / "tom.png")
+        ...     print(load_folders(Path(folder)).labels)
+        [0]
     """
     if size is not None:
         check_range("size", size, low=1)

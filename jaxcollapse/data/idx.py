@@ -55,6 +55,11 @@ def load_mnist(directory: Path, *, verify: bool = True) -> Division:
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a checksum differs, or a file is not in the format.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from jaxcollapse.data import load_mnist
+        >>> train, test = load_mnist(Path("mnist"))  # doctest: +SKIP
     """
     return _load(MNIST, directory, verify=verify)
 
@@ -70,6 +75,11 @@ def load_fashion_mnist(directory: Path, *, verify: bool = True) -> Division:
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a checksum differs, or a file is not in the format.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from jaxcollapse.data import load_fashion_mnist
+        >>> train, test = load_fashion_mnist(Path("fashion_mnist"))  # doctest: +SKIP
     """
     return _load(FASHION_MNIST, directory, verify=verify)
 

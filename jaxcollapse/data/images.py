@@ -121,6 +121,12 @@ def hold_out(images: LabelledImages, seed: int, share: float = HELD_OUT) -> Divi
 
     Raises:
         ValueError: if the images are not as `check_images` requires, or a part is left without any.
+
+    Example:
+        >>> from jaxcollapse.data import hold_out, load_digits
+        >>> train, test = hold_out(load_digits(), seed=0, share=0.1)
+        >>> train.points.shape, test.points.shape
+        ((1617, 64), (180, 64))
     """
     check_images("images", images)
     check_range("seed", seed, low=0)

@@ -25,6 +25,17 @@ def load_npz(path: Path) -> LabelledImages:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is not as described.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from jaxcollapse.data import load_npz
+        >>> with TemporaryDirectory() as folder:
+        ...     np.savez(Path(folder) / "images.npz", images=np.zeros((5, 8, 8), np.uint8), labels=np.arange(5))
+        ...     images = load_npz(Path(folder))
+        >>> images.points.shape, float(images.points[0, 0])
+        ((5, 64), -1.0)
     """
     path = path / NAME if path.is_dir() else path
     if not path.exists():

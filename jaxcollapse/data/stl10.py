@@ -37,6 +37,11 @@ def load_stl10(directory: Path, size: int = 64, *, verify: bool = True) -> Divis
     Raises:
         FileNotFoundError: if it holds neither.
         ValueError: if the size is out of range, a checksum differs, or a file is not in the format.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from jaxcollapse.data import load_stl10
+        >>> train, test = load_stl10(Path("stl10"), size=32)  # doctest: +SKIP
     """
     check_range("size", size, low=1, high=SIDE)
     contents = read_published(STL10, directory, FILES, verify=verify)

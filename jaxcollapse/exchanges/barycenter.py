@@ -51,6 +51,17 @@ class barycenter(Exchange):
         step: s, share of the way that a support point moves towards its image, in (0, 1], shape [].
         num_support: S, points of a support that is drawn.
         num_rounds: R.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> silos = jc.uniform_measure(np.array([[[0.0], [0.0]], [[4.0], [4.0]]]))
+        >>> exchange = jc.exchanges.barycenter(start=jc.as_moments(silos.points[0]), epsilon=1.0, num_support=2)
+        >>> average = jc.carry_out(exchange, jax.random.key(0), None, silos)
+        >>> print(average.points.round(2))  # half way between the silos
+        [[2.]
+         [2.]]
     """
 
     start: Start

@@ -68,6 +68,16 @@ class capped_transport(Exchange):
         num_kept: n, shape [].
         num_rounds: R at most.
         tolerance: of the error, the L1 distance of the plan's marginal from the silos' masses, shape [].
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(np.array([[[4.0]], [[5.0]]]))
+        >>> exchange = jc.exchanges.capped_transport(epsilon=0.1, num_kept=2)
+        >>> print(np.exp(jc.carry_out(exchange, jax.random.key(0), pool, silos)).round(2))
+        [0. 0. 1. 1.]
     """
 
     epsilon: Scalar

@@ -21,6 +21,15 @@ def rounds(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos:
         key: of the server; each silo's is folded out of it.
         pool: candidates, which the server holds; None where the exchange has no use for them.
         silos: stacked, [K, m, d]. One of mass zero is missing: its replies are zeros.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> silos = jc.uniform_measure(np.array([[[0.0], [2.0]], [[4.0], [6.0]]]))
+        >>> states = jc.exchanges.rounds(jc.exchanges.moments(), jax.random.key(0), None, silos)
+        >>> states.mean.tolist()  # after the only round
+        [[3.0]]
     """
     start, one_round = _begin(exchange, key, pool, silos)
 
@@ -35,7 +44,16 @@ def rounds(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos:
 
 
 def carry_out(exchange: Exchange, key: Key[Array, ""], pool: Measure | None, silos: Measure | Parties) -> Any:
-    """Run an exchange, with a stack of silos in one program, and hand over its result; arguments as for `rounds`."""
+    """Run an exchange, with a stack of silos in one program, and hand over its result; arguments as for `rounds`.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> silos = jc.uniform_measure(np.array([[[0.0], [2.0]], [[4.0], [6.0]]]))
+        >>> float(jc.carry_out(jc.exchanges.moments(), jax.random.key(0), None, silos).mean[0])
+        3.0
+    """
     return carry_out_counted(exchange, key, pool, silos).value
 
 
@@ -49,6 +67,16 @@ def carry_out_counted(
     """Run an exchange as `carry_out` does, and count what went wrong.
 
     The screen, if any, is one of `jaxcollapse.exchanges.screening`: it passes on what it believes of stacked replies.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> silos = jc.uniform_measure(np.array([[[0.0]], [[1.0]], [[99.0]]]))
+        >>> told = [jax.random.key(0), None, silos, jc.exchanges.SCREENS["near_median"]()]
+        >>> union, trouble = jc.exchanges.carry_out_counted(jc.exchanges.moments(), *told)
+        >>> float(union.mean[0]), int(trouble["replies screened out"])
+        (0.5, 1)
     """
     if isinstance(silos, Parties):
         return silos.carry_out(exchange, key, pool)
@@ -98,7 +126,15 @@ def _begin(
 
 
 def message_bytes(exchange: Exchange, pool: Measure | None, silo: Measure) -> int:
-    """Count the bytes that the server and one silo exchange in all rounds, from their messages' abstract values."""
+    """Count the bytes that the server and one silo exchange in all rounds, from their messages' abstract values.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> silo = jc.uniform_measure(np.zeros((50, 2)))
+        >>> jc.exchanges.message_bytes(jc.exchanges.moments(), None, silo)  # 1 + 2 + 4 numbers of four bytes
+        28
+    """
 
     def messages(exchange, key, pool, silo):
         server = exchange.server_init(key, pool)

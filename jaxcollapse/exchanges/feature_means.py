@@ -40,6 +40,15 @@ class feature_means(Exchange):
     Attributes:
         features: :math:`\phi`, from points [n, d] to [n, f].
         noise: :math:`\sigma`, in units of the features times the silo's mass, shape []; none by default.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> silos = jc.uniform_measure(np.array([[[0.0], [2.0]], [[4.0], [6.0]]]))
+        >>> squares = jc.exchanges.feature_means(lambda points: points**2)
+        >>> print(jc.carry_out(squares, jax.random.key(0), None, silos))  # the mean of 0, 4, 16 and 36
+        [14.]
     """
 
     features: Callable[[Float[Array, "n d"]], Float[Array, "n f"]]

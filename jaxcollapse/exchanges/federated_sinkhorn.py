@@ -91,6 +91,16 @@ class federated_sinkhorn(Exchange):
         epsilon: in squared units of the data, shape [].
         num_rounds: R at most.
         tolerance: of the error, shape [].
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(np.array([[[4.0]], [[5.0]]]))
+        >>> exchange = jc.exchanges.federated_sinkhorn(epsilon=1.0)
+        >>> int(jc.carry_out(exchange, jax.random.key(0), pool, silos).f.argmin())  # 4, the nearest
+        3
     """
 
     epsilon: Scalar

@@ -44,6 +44,17 @@ class geodesic(Exchange):
         num_support: S, points of a support that is drawn.
         num_rounds: R.
         start: moments that the support is drawn from first, by default the pool's; or the first support, [s, d].
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool, silos = jc.uniform_measure(np.zeros((2, 1))), jc.uniform_measure(np.full((1, 2, 1), 4.0))
+        >>> exchange = jc.exchanges.geodesic(epsilon=1.0, tau=0.25, num_support=2)
+        >>> between = jc.carry_out(exchange, jax.random.key(0), pool, silos)
+        >>> print(between.points.round(2))  # a quarter of the way
+        [[1.]
+         [1.]]
     """
 
     epsilon: Float[Array | float, ""]

@@ -37,6 +37,15 @@ class kernel_densities(Exchange):
 
     Attributes:
         width: w, in squared units of the data, shape [].
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(np.array([[[5.0]], [[5.0]]]))
+        >>> print(jc.carry_out(jc.exchanges.kernel_densities(width=1.0), jax.random.key(0), pool, silos))
+        [-16.  -9.  -4.  -1.]
     """
 
     width: Scalar

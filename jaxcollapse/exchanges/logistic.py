@@ -90,6 +90,17 @@ class logistic(Exchange):
         features: :math:`\phi`, from points [n, d] to [n, f], the first of them one; which the server tells the silos.
         regularisation: :math:`\lambda`, shape [].
         num_rounds: gradients asked of each silo; the most skewed silos need the most.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(jnp.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(jnp.array([[[4.0]], [[5.0]]]))
+        >>> exchange = jc.exchanges.logistic(lambda points: jnp.append(points**0, points, axis=1))
+        >>> ratio = jc.carry_out(exchange, jax.random.key(0), pool, silos)
+        >>> int(ratio(pool.points).argmax())  # 4, the nearest
+        3
     """
 
     features: Callable[[Float[Array, "n d"]], Float[Array, "n f"]]

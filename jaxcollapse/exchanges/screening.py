@@ -41,6 +41,15 @@ class screened(Parties):
     Attributes:
         silos: stacked, [K, m, d].
         screen: one of `SCREENS`, or several `in_turn`.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> silos = jc.uniform_measure(np.array([[[0.0]], [[1.0]], [[99.0]]]))
+        >>> silos = jc.exchanges.screened(silos, jc.exchanges.SCREENS["near_median"]())
+        >>> float(jc.carry_out(jc.exchanges.moments(), jax.random.key(0), None, silos).mean[0])
+        0.5
     """
 
     silos: Measure
@@ -203,6 +212,17 @@ class in_turn:
 
     Attributes:
         screens: of `SCREENS`, the first of which sees what silos reply.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> near, bounded = (jc.exchanges.SCREENS[name]() for name in ("near_median", "bounded_mass"))
+        >>> points, masses = jnp.array([0.0, 1.0, 1.0, 99.0]), jnp.array([1.0, 1.0, 98.0, 1.0])
+        >>> silos = jc.Measure(points[:, None, None], masses[:, None])
+        >>> silos = jc.exchanges.screened(silos, jc.exchanges.in_turn([near, bounded]))  # masses 1, 1, 2 and 0
+        >>> round(float(jc.carry_out(jc.exchanges.moments(), jax.random.key(0), None, silos).mean[0]), 2)
+        0.75
     """
 
     screens: Sequence[Screen]

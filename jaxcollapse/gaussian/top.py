@@ -29,6 +29,16 @@ def top_of_gaussian(target: Target) -> Keep:
 
     Args:
         target: of the verifier.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> model = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> keep = jax.jit(jc.top_of_gaussian(jc.isotropic_target(jnp.zeros(2))))
+        >>> kept = keep(jax.random.key(0), model, jc.sizes(4, 1e-6))  # of four millions
+        >>> float(kept.weights.sum()), bool(abs(kept.points).max() < 0.01)
+        (4.0, True)
     """
 
     def keep(key, params: Moments, sizes: Sizes) -> Measure:
@@ -65,7 +75,21 @@ def top_of_gaussian(target: Target) -> Keep:
 
 
 def best_tilt(threshold: Float[Array, ""], contour: Contour) -> Float[Array, ""]:
-    """Find the tilt under which the mean energy is the threshold: it is zero, or lies between zero and the vertex."""
+    """Find the tilt under which the mean energy is the threshold: it is zero, or lies between zero and the vertex.
+
+    It is interpolated between sixteen tilts: any is right, and the best accepts the most.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.gaussian.quadratic_form import Energy, energy_quantile
+        >>> from jaxcollapse.gaussian.top import best_tilt
+        >>> energy = Energy(square=jnp.full(2, 0.5), slope=jnp.zeros(2))  # an exponential variate of mean one
+        >>> threshold, contour = jax.jit(energy_quantile)(energy, odds=1.0)  # log 2
+        >>> round(float(best_tilt(threshold, contour)), 1)  # about 1 / log 2 - 1
+        0.4
+    """
     tilts = jnp.maximum(contour.vertex, 0) * jnp.linspace(0, 1, 16, dtype=threshold.dtype)
     energy, displacement, _ = tilt(contour.energy, tilts - contour.vertex)
     return jnp.interp(-threshold, -displacement - energy.square.sum(axis=-1), tilts)
@@ -77,6 +101,13 @@ def some_true(mask: Bool[Array, " n"], size: int) -> tuple[Int[Array, " size"], 
     Args:
         mask: of which n is a multiple of 32: columns of 32 entries are the bits of words, which are counted at once.
         size: of the list.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcollapse.gaussian.top import some_true
+        >>> index, count = some_true(jnp.arange(64) % 16 == 0, size=4)
+        >>> int(count), sorted(index.tolist())
+        (4, [0, 16, 32, 48])
     """
     words = mask.reshape(32, -1).astype(jnp.uint32)
     for width in (16, 8, 4, 2, 1):
@@ -97,6 +128,11 @@ def proposals_needed(num_kept: int, budget: float, dim: int) -> int:
     The least m with :math:`E[P(\mathrm{Bin}(m, a(p)) < n)] \le 10^{-9}` for :math:`p \sim \mathrm{Beta}(n+1, N-n)`.
     The acceptance, :math:`a(p) = p \exp(-\min_z K(z) + zq)`, is lowest either for an isotropic centred
     score, with :math:`e \sim \chi^2_d`, or for a linear one, with a normal e.
+
+    Example:
+        >>> from jaxcollapse.gaussian.top import proposals_needed
+        >>> [proposals_needed(num_kept=100, budget=budget, dim=2) for budget in (0.5, 0.01)]
+        [362, 1119]
     """
     rest = round(num_kept / budget) - num_kept
     if rest == 0:

@@ -36,7 +36,17 @@ class Frame(NamedTuple):
 
 
 def separate(model: Moments, target: Target) -> Frame:
-    r"""Whiten the model and rotate: with :math:`\Sigma = L L'` and :math:`G L = U S V'`, :math:`B = L V`."""
+    r"""Whiten the model and rotate: with :math:`\Sigma = L L'` and :math:`G L = U S V'`, :math:`B = L V`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.gaussian.truncation import separate
+        >>> model = jc.Moments(1.0, jnp.array([2.0]), jnp.array([[9.0]]))
+        >>> frame = separate(model, jc.isotropic_target(jnp.zeros(1)))
+        >>> float(abs(frame.basis[0, 0])), float(frame.centre)  # a deviation of 3; 2 squared
+        (3.0, 4.0)
+    """
     factor = psd_cholesky(model.covariance)
     left, scale, right = svd(target.factor @ factor)
     offset = target.factor @ (model.mean - target.location)
@@ -63,6 +73,16 @@ def truncated_moments(model: Moments, target: Target, budget: Array) -> Moments:
 
     Returns:
         Moments of mass one.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.gaussian.truncation import truncated_moments
+        >>> model = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> kept = jax.jit(truncated_moments)(model, jc.isotropic_target(jnp.zeros(2)), jnp.asarray(0.5))
+        >>> round(float(kept.covariance[0, 0]), 3)  # 1 - log 2
+        0.307
     """
     frame = separate(model, target)
     inside = budget < 1
@@ -85,6 +105,17 @@ def moments_below(frame: Frame, threshold: Array, contour: Contour) -> Moments:
 
     Returns:
         As `truncated_moments`, but for the mass. Where the mass is zero they mean nothing.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.gaussian.quadratic_form import energy_quantile
+        >>> from jaxcollapse.gaussian.truncation import moments_below, separate
+        >>> frame = separate(jc.Moments(1.0, jnp.zeros(2), jnp.eye(2)), jc.isotropic_target(jnp.zeros(2)))
+        >>> threshold, contour = jax.jit(energy_quantile)(frame.energy, odds=jnp.ones(()))
+        >>> round(float(moments_below(frame, threshold, contour).mass), 3)
+        0.5
     """
     centre, variance = tilted_normal(frame.energy, contour.vertex)
     scale = jnp.sqrt(variance)

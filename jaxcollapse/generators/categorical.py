@@ -25,6 +25,14 @@ def categorical(num_symbols: int) -> Generator:
 
     Raises:
         ValueError: if there is no symbol.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> data = jc.uniform_measure(np.array([[0.0], [0.0], [0.0], [2.0]]))
+        >>> print(jc.generators.categorical(3).init(jax.random.key(0), data))  # the symbol 1 is lost
+        [0.75 0.   0.25]
     """
     num_symbols = check_count("num_symbols", num_symbols, low=1)
 

@@ -28,6 +28,15 @@ def expand(generator: Generator, noise: Float[Array | float, ""]) -> Generator:
 
     Raises:
         ValueError: if the noise is negative.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> model = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> generator = jc.generators.expand(jc.generators.gaussian(), noise=1.0)
+        >>> print(generator.law(model).covariance)
+        [[[2. 0.]
+          [0. 2.]]]
     """
     check_numbers(0, float("inf"), noise=noise)
     law = generator.law
@@ -62,6 +71,15 @@ def contaminate(
 
     Raises:
         ValueError: if the share is not in [0, 1].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> model = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> junk = model._replace(mean=jnp.array([9.0, 9.0]))
+        >>> generator = jc.generators.contaminate(jc.generators.gaussian(), 0.25, junk)
+        >>> print(generator.law(model).mass)  # of the model and of the junk
+        [0.75 0.25]
     """
     check_numbers(0, 1, share=share)
     law, junk_law = generator.law, source.law
@@ -94,6 +112,15 @@ def jitter(generator: Generator, scale: Float[Array | float, ""]) -> Generator:
 
     Raises:
         ValueError: if the scale is negative.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> model = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> generator = jc.generators.jitter(jc.generators.gaussian(), scale=2.0)
+        >>> print(generator.law(model).covariance)
+        [[[5. 0.]
+          [0. 5.]]]
     """
     check_numbers(0, float("inf"), scale=scale)
     law = generator.law
@@ -125,6 +152,15 @@ def blend(generator: Generator, share: Float[Array | float, ""]) -> Generator:
 
     Raises:
         ValueError: if the share is not in [0, 1].
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> model = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> samples = jc.generators.blend(jc.generators.gaussian(), share=1.0).sample(jax.random.key(0), model, 10_000)
+        >>> round(float(samples.var()), 1)  # half of the model's
+        0.5
     """
     check_numbers(0, 1, share=share)
 

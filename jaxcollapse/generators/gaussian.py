@@ -25,6 +25,14 @@ def gaussian(ridge: float = 0.0) -> Generator:
 
     Raises:
         ValueError: if the ridge is negative.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> model = jc.generators.gaussian().init(jax.random.key(0), jc.uniform_measure(np.array([[0.0], [2.0]])))
+        >>> float(model.mean[0]), float(model.covariance[0, 0])
+        (1.0, 1.0)
     """
     check_range("ridge", ridge, low=0)
 

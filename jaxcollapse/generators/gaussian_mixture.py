@@ -68,6 +68,15 @@ def gaussian_mixture(num_components: int = 2, num_iterations: int = 20, ridge: f
 
     Raises:
         ValueError: if there is no component or no iteration, or the ridge is not positive.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> data = jc.uniform_measure(np.array([[0.0], [0.5], [5.0], [5.5]]))
+        >>> model = jc.generators.gaussian_mixture(2).init(jax.random.key(0), data)
+        >>> np.sort(model.means[:, 0]).round(2).tolist()
+        [0.25, 5.25]
     """
     num_components = check_count("num_components", num_components, low=1)
     num_iterations = check_count("num_iterations", num_iterations, low=1)

@@ -67,6 +67,16 @@ def kernel_density(
 
     Raises:
         ValueError: if `max_points` is below 1 or h is negative; from fits, if there are more points than `max_points`.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> generator = jc.generators.kernel_density(max_points=2, bandwidth=0.0)  # the bootstrap
+        >>> model = generator.init(jax.random.key(0), jc.uniform_measure(np.array([[0.0], [2.0]])))
+        >>> samples = generator.sample(jax.random.key(1), model, 50)
+        >>> sorted(set(samples.ravel().tolist()))
+        [0.0, 2.0]
     """
     max_points = check_count("max_points", max_points, low=1)
     if not callable(bandwidth):

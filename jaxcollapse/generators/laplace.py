@@ -34,6 +34,14 @@ def laplace() -> Generator:
 
     Returns:
         A generator with a `Laplace` as parameters. `init` and `fit` raise TypeError where they are given moments.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> model = jc.generators.laplace().init(jax.random.key(0), jc.uniform_measure(np.array([[0.0], [1.0], [6.0]])))
+        >>> float(model.location[0]), float(model.scale[0])  # the median, and the mean of 1, 0 and 5
+        (1.0, 2.0)
     """
 
     def fit(key, params, data: Data) -> Laplace:

@@ -19,6 +19,13 @@ def energy_distance(key, generated: Data, truth: Data) -> Float[Array, ""]:
 
     Raises:
         TypeError: if moments are given.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> generated, truth = jc.uniform_measure(np.zeros((2, 1))), jc.uniform_measure(np.ones((2, 1)))
+        >>> round(float(jc.metrics.energy_distance(None, generated, truth)), 2)  # twice the distance of the two places
+        2.0
     """
     y, x = shares("energy_distance", generated=generated, truth=truth)
     z, s = jnp.concatenate([y.points, x.points]), jnp.concatenate([y.weights, -x.weights])

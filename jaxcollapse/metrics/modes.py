@@ -27,6 +27,13 @@ def mode_shares(generated: Data, centres: Float[Array | np.ndarray, "m d"]) -> F
 
     Raises:
         TypeError: if moments are given.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> generated = jc.uniform_measure(np.array([[0.1], [-0.2], [0.3], [5.1]]))
+        >>> print(jc.metrics.mode_shares(generated, np.array([[0.0], [5.0]])))
+        [0.75 0.25]
     """
     (y,) = shares("mode_shares", generated=generated)
     nearest = over_rows(jnp.argmin, y.points, jnp.asarray(centres, y.points.dtype))
@@ -34,12 +41,29 @@ def mode_shares(generated: Data, centres: Float[Array | np.ndarray, "m d"]) -> F
 
 
 def smallest_share(centres: Float[Array | np.ndarray, "m d"]) -> Metric:
-    r"""Make the metric :math:`\min_m s_m` of `mode_shares`: at most 1/m, and 0 where a mode is lost."""
+    r"""Make the metric :math:`\min_m s_m` of `mode_shares`: at most 1/m, and 0 where a mode is lost.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> generated = jc.uniform_measure(np.array([[0.1], [-0.2], [0.3], [5.1]]))
+        >>> float(jc.metrics.smallest_share(np.array([[0.0], [5.0]]))(None, generated, generated))
+        0.25
+    """
     return lambda key, generated, truth: mode_shares(generated, centres).min()
 
 
 def mode_entropy(centres: Float[Array | np.ndarray, "m d"]) -> Metric:
-    r"""Make the metric :math:`-\sum_m s_m \log s_m` of `mode_shares`, in nats: 0 where all is one mode."""
+    r"""Make the metric :math:`-\sum_m s_m \log s_m` of `mode_shares`, in nats: 0 where all is one mode.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> generated = jc.uniform_measure(np.array([[0.1], [-0.2], [4.9], [5.1]]))
+        >>> entropy = jc.metrics.mode_entropy(np.array([[0.0], [5.0]]))
+        >>> round(float(entropy(None, generated, generated)), 4)  # log 2
+        0.6931
+    """
     return lambda key, generated, truth: jax.scipy.special.entr(mode_shares(generated, centres)).sum()
 
 
@@ -52,6 +76,14 @@ def modes_covered(centres: Float[Array | np.ndarray, "m d"], threshold: float) -
 
     Raises:
         ValueError: if the threshold is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> generated = jc.uniform_measure(np.array([[0.1], [-0.2], [0.3], [5.1]]))
+        >>> covered = jc.metrics.modes_covered(np.array([[0.0], [5.0], [9.0]]), threshold=0.1)
+        >>> int(covered(None, generated, generated))
+        2
     """
     check_range("threshold", threshold, low=0, high=1)
 

@@ -34,6 +34,14 @@ def precision(k: int) -> Metric:
 
     Raises:
         ValueError: if k is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> truth = jc.uniform_measure(np.array([[0.0], [1.0], [2.0], [3.0]]))  # balls of radius 1
+        >>> generated = jc.uniform_measure(np.array([[0.5], [1.5], [2.5], [9.0]]))
+        >>> float(jc.metrics.precision(1)(None, generated, truth))
+        0.75
     """
     check_range("k", k, low=1)
 
@@ -52,6 +60,14 @@ def recall(k: int) -> Metric:
 
     Raises:
         ValueError: if k is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> truth = jc.uniform_measure(np.array([[0.0], [1.0], [2.0], [9.0]]))
+        >>> generated = jc.uniform_measure(np.array([[0.5], [1.5], [2.5], [3.5]]))  # balls of radius 1
+        >>> float(jc.metrics.recall(1)(None, generated, truth))
+        0.75
     """
     check_range("k", k, low=1)
 
@@ -72,6 +88,14 @@ def density(k: int) -> Metric:
 
     Raises:
         ValueError: if k is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> truth = jc.uniform_measure(np.array([[0.0], [1.0], [2.0], [3.0]]))  # balls of radius 1
+        >>> generated = jc.uniform_measure(np.array([[0.5], [1.5], [2.5], [9.0]]))  # in 2, 2, 2 and 0 balls
+        >>> float(jc.metrics.density(1)(None, generated, truth))
+        1.5
     """
     check_range("k", k, low=1)
 
@@ -92,6 +116,14 @@ def coverage(k: int) -> Metric:
 
     Raises:
         ValueError: if k is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> truth = jc.uniform_measure(np.array([[0.0], [1.0], [2.0], [3.0]]))  # balls of radius 1
+        >>> generated = jc.uniform_measure(np.array([[0.5], [0.5], [0.5], [0.5]]))
+        >>> float(jc.metrics.coverage(1)(None, generated, truth))
+        0.5
     """
     check_range("k", k, low=1)
 

@@ -15,6 +15,14 @@ def sliced_w(num_projections: int = 100, p: float = 2) -> Metric:
         p: order, at least 1.
 
     The metric raises TypeError where it is given moments.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> generated, truth = jc.uniform_measure(np.zeros((2, 1))), jc.uniform_measure(np.ones((2, 1)))
+        >>> round(float(jc.metrics.sliced_w()(jax.random.key(0), generated, truth)), 2)
+        1.0
     """
 
     def metric(key, generated: Data, truth: Data) -> Float[Array, ""]:

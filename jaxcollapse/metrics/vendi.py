@@ -23,6 +23,13 @@ def vendi(key, generated: Data, truth: Data) -> Float[Array, ""]:
 
     Raises:
         TypeError: if moments are given.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> generated = jc.uniform_measure(np.array([[1.0, 0.0], [0.0, 3.0]]))
+        >>> round(float(jc.metrics.vendi(None, generated, generated)), 2)  # two directions
+        2.0
     """
     (y,) = shares("vendi", generated=generated)
     length = jnp.sqrt(jnp.sum(y.points**2, axis=1))

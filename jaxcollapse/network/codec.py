@@ -55,7 +55,12 @@ def encode(message: Any) -> bytes:
         TypeError: if a part is of another kind.
 
     Example:
-        >>> decode(encode({"round": 1, "reply": Measure(points, weights)}))
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.network.codec import decode, encode
+        >>> message = decode(encode({"round": 1, "reply": jc.Measure(np.ones((2, 1)), np.ones(2))}))
+        >>> message["round"], message["reply"].points.tolist()
+        (1, [[1.0], [1.0]])
     """
     arrays: list[np.ndarray] = []
 
@@ -90,6 +95,11 @@ def decode(data: bytes) -> Any:
 
     Raises:
         Refused: if the bytes are none.
+
+    Example:
+        >>> from jaxcollapse.network.codec import decode, encode
+        >>> decode(encode(["round", 1]))
+        ('round', 1)
     """
     length = int.from_bytes(data[:4], "little")
     if len(data) < 4 or length > MAX_HEADER or len(data) < 4 + length:

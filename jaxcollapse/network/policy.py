@@ -53,6 +53,12 @@ class Policy:
         epsilon: loss of privacy of all noisy messages together, ever. With a finite one `feature_means` are told with
             noise alone; other exchanges spend none of it, and are answered where `exchanges` names them.
         delta: its probability of failure.
+
+    Example:
+        >>> from jaxcollapse.network.policy import Policy
+        >>> policy = Policy(exchanges=("moments", "feature_means"), least_rows=100)
+        >>> policy.max_rounds
+        1000
     """
 
     exchanges: tuple[str, ...] = tuple(EXCHANGES)

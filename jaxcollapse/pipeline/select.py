@@ -74,7 +74,11 @@ def select(
         ValueError: if an argument is not allowed.
 
     Example:
-        >>> select(candidates, [ours, theirs], num_kept=5000).kept
+        >>> import numpy as np
+        >>> from jaxcollapse.pipeline.select import select
+        >>> candidates, silo = np.array([[1.0], [2.0], [3.0], [4.0]]), np.array([[4.0], [5.0]])
+        >>> select(candidates, [silo], num_kept=2, verifier="center_matching").kept
+        array([2, 3])
     """
     check_names("verifier", [verifier], KEEPERS)
     num_candidates = len(candidates)

@@ -30,6 +30,15 @@ class calibrated_gradient:
             :math:`\tau` times those towards the far end.
         num_self: candidates that stand for the pool in its problem with itself, all of them at most; with none,
             and with potentials that an exchange found, nothing is debiased.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> score = jc.scores.calibrated_gradient(np.array([[4.0], [5.0]]), epsilon=1.0)
+        >>> int(score(jax.random.key(0), pool).value.argmax())
+        3
     """
 
     reference: Measure | Potentials | Counted | Float[Array, "m d"]
@@ -62,6 +71,16 @@ class exchanged_gradient:
         exchange: whose result is a measure or potentials, with the epsilon and tau of both.
         silos: stacked, [K, m, d].
         num_self: as there.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(np.array([[[4.0]], [[5.0]]]))
+        >>> score = jc.scores.exchanged_gradient(jc.exchanges.federated_sinkhorn(epsilon=1.0), silos)
+        >>> int(score(jax.random.key(0), pool).value.argmax())
+        3
     """
 
     exchange: Any

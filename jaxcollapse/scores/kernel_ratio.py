@@ -22,6 +22,15 @@ class kernel_ratio:
     Attributes:
         silos: stacked, [K, m, d].
         width: w, in squared units of the data, shape [].
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(np.array([[[4.0]], [[5.0]]]))
+        >>> int(jc.scores.kernel_ratio(silos, width=1.0)(jax.random.key(0), pool).argmax())
+        3
     """
 
     silos: Measure | Parties

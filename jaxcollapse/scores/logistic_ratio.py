@@ -19,6 +19,16 @@ class logistic_ratio:
         moments: of their union, which the server knows.
         ridge: of the covariance that whitens the features, relative to its mean variance, shape [].
         num_rounds: as in `jaxcollapse.exchanges.logistic`.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(np.array([[[3.0], [4.0]], [[4.0], [5.0]]]))
+        >>> score = jc.scores.logistic_ratio(silos, jc.as_moments(np.array([[3.0], [4.0], [4.0], [5.0]])))
+        >>> int(score(jax.random.key(0), pool).argmin())
+        0
     """
 
     silos: Measure | Parties

@@ -35,6 +35,15 @@ def mahalanobis(
 
     Raises:
         ValueError: if the covariance is known to be singular, or the target not to be finite.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> score = jc.scores.mahalanobis(jc.isotropic_target(np.zeros(1)))
+        >>> print(score(jax.random.key(0), pool))
+        [ -1.  -4.  -9. -16.]
     """
     if not isinstance(reference, Target):
         return distance_score(fit_target(reference, ridge, "reference"))

@@ -15,6 +15,16 @@ class mean:
 
     Attributes:
         scores: a score whose leaves lead with an axis [r], as `jax.vmap(mahalanobis)(silos)` makes it.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(np.array([[[0.0], [2.0]], [[2.0], [4.0]]]))  # means 1 and 3, variances 1
+        >>> score = jc.scores.mean(jax.vmap(jc.scores.mahalanobis)(silos))
+        >>> print(score(jax.random.key(0), pool).value)
+        [-2. -1. -2. -5.]
     """
 
     scores: Any

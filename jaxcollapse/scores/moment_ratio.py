@@ -22,6 +22,15 @@ class moment_ratio:
     Attributes:
         silos: moments of K silos, or their data, with a leading axis K; a silo without mass is not there.
         ridge: regularisation of each covariance, relative to its mean variance, shape [].
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(jnp.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.Moments(jnp.ones(1), jnp.array([[3.0]]), jnp.array([[[0.25]]]))
+        >>> int(jc.scores.moment_ratio(silos)(jax.random.key(0), pool).argmax())  # the candidate 3
+        2
     """
 
     silos: Data

@@ -14,6 +14,15 @@ class standardised:
 
     Attributes:
         score: of candidates.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [3.0]]))
+        >>> score = jc.scores.standardised(lambda key, pool: 10 * pool.points[:, 0])
+        >>> print(score(jax.random.key(0), pool).value)
+        [-1.  1.]
     """
 
     score: Score

@@ -24,6 +24,15 @@ class tilted_ratio:
         features: :math:`\phi`, from points [n, d] to [n, f].
         goal: :math:`E_Q \phi`, shape [f].
         regularisation: as in `fit_tilt`, shape [].
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(jnp.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> score = jc.scores.tilted_ratio(lambda points: points, goal=jnp.array([3.0]))
+        >>> int(score(jax.random.key(0), pool).value.argmax())  # the mean is to rise from 2.5 to 3
+        3
     """
 
     features: Callable[[Float[Array, "n d"]], Float[Array, "n f"]]

@@ -55,6 +55,15 @@ class feature_goal:
         mean: :math:`E_Q \phi`, as `feature_means` tells it, shape [f].
         slack: :math:`\lambda`, shape [].
         pull: :math:`\gamma`, shape [].
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> goal = jc.selectors.feature_goal(lambda points: points, mean=np.array([4.5]), pull=0.5)
+        >>> float(goal(jax.random.key(0), pool).mean[0])  # half way from the pool's 2.5 to 4.5
+        3.5
     """
 
     features: Callable[[Float[Array, "n d"]], Float[Array, "n f"]]
@@ -78,6 +87,16 @@ class kernel_goal:
         width: of the kernel, in squared units of the data, shape [].
         slack: :math:`\lambda`, shape [].
         num_landmarks: l, at most as many as there are candidates.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(np.array([[[4.0]], [[5.0]]]))
+        >>> goal = jc.selectors.kernel_goal(silos, width=1.0, num_landmarks=3)
+        >>> goal(jax.random.key(0), pool).mean.shape
+        (3,)
     """
 
     silos: Measure | Parties
@@ -172,6 +191,15 @@ class balanced:
         goals: `feature_goal` and `kernel_goal`, or other functions from key and pool to `Goal`.
         score: s, of candidates; None where goals are all that matters.
         strength: :math:`\beta`, shape [].
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> goal = jc.selectors.feature_goal(lambda points: points, mean=np.array([3.5]))
+        >>> print(jc.selectors.balanced([goal])(jax.random.key(0), pool, jc.sizes(2, 0.5)).value)
+        [0. 0. 1. 1.]
     """
 
     goals: Sequence[Callable[[Key[Array, ""], Measure], Goal]]

@@ -83,7 +83,16 @@ def check_score(score: Any) -> None:
 
 @closure
 class keep_all:
-    """Select nothing away: the whole pool is kept."""
+    """Select nothing away: the whole pool is kept.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> print(jc.selectors.keep_all()(jax.random.key(0), pool, jc.sizes(4)).value)
+        [1. 1. 1. 1.]
+    """
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
         return Counted(pool.weights, not_finite(pool.points.sum(axis=-1), pool))
@@ -91,7 +100,17 @@ class keep_all:
 
 @closure
 class random:
-    """Keep n candidates uniformly without replacement."""
+    """Keep n candidates uniformly without replacement.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> kept = jc.selectors.random()(jax.random.key(0), pool, jc.sizes(2, 0.5))
+        >>> float(kept.value.sum())
+        2.0
+    """
 
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
         _, draw_key = jax.random.split(key)
@@ -104,6 +123,15 @@ class top:
 
     Attributes:
         score: of candidates.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> select = jc.selectors.top(jc.scores.mahalanobis(jc.isotropic_target(np.zeros(1))))
+        >>> print(select(jax.random.key(0), pool, jc.sizes(2, 0.5)).value)
+        [1. 1. 0. 0.]
     """
 
     score: Score
@@ -123,6 +151,15 @@ class bottom:
 
     Attributes:
         score: of candidates.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> select = jc.selectors.bottom(jc.scores.mahalanobis(jc.isotropic_target(np.zeros(1))))
+        >>> print(select(jax.random.key(0), pool, jc.sizes(2, 0.5)).value)
+        [0. 0. 1. 1.]
     """
 
     score: Score
@@ -148,6 +185,15 @@ class soft:
 
     Attributes:
         score: U, of candidates.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> select = jc.selectors.soft(jc.scores.mahalanobis(jc.isotropic_target(np.zeros(1))))
+        >>> print(select(jax.random.key(0), pool, jc.sizes(2, 0.5, temperature=0.01)).value)  # nearly `top`
+        [1. 1. 0. 0.]
     """
 
     score: Score

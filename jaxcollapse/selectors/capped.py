@@ -22,6 +22,16 @@ class capped:
         silos: stacked, [K, m, d].
         epsilon: in squared units of the data, shape [].
         num_rounds: of the exchange at most.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(np.array([[[4.0]], [[5.0]]]))
+        >>> select = jc.selectors.capped(silos, epsilon=0.1)
+        >>> print(select(jax.random.key(0), pool, jc.sizes(2, 0.5)).value)
+        [0. 0. 1. 1.]
     """
 
     silos: Measure | Parties

@@ -25,6 +25,14 @@ class k_means:
     Attributes:
         num_iterations: of Lloyd's method, O(N n d) each.
         block: candidates whose distances to all centres are held at a time.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]]))
+        >>> print(jc.selectors.k_means()(jax.random.key(0), pool, jc.sizes(2, 1 / 3)).value)
+        [0. 1. 0. 0. 1. 0.]
     """
 
     num_iterations: int = static(default=10)

@@ -21,6 +21,15 @@ class center_matching:
 
     Attributes:
         reference: moments to match.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> select = jc.selectors.center_matching(jc.Moments(1.0, np.array([2.4]), np.eye(1)))
+        >>> print(select(jax.random.key(0), pool, jc.sizes(2, 0.5)).value)
+        [0. 1. 1. 0.]
     """
 
     reference: Moments
@@ -54,6 +63,15 @@ class covariance_matching:
 
     Attributes:
         reference: moments to match.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> select = jc.selectors.covariance_matching(jc.Moments(1.0, np.array([1.0]), np.array([[2.25]])))
+        >>> print(select(jax.random.key(0), pool, jc.sizes(2, 0.5)).value)  # 1 and 4 have the variance 2.25
+        [1. 0. 0. 1.]
     """
 
     reference: Moments

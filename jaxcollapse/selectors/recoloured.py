@@ -22,6 +22,16 @@ class recoloured:
 
     Attributes:
         goal: moments of the silos' union.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(jnp.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> select = jc.selectors.recoloured(jc.Moments(1.0, jnp.array([9.0]), jnp.array([[4.0]])))
+        >>> kept = jc.as_moments(select(jax.random.key(0), pool, jc.sizes(2, 0.5)).value)
+        >>> round(float(kept.mean[0]), 2), round(float(kept.covariance[0, 0]), 2)
+        (9.0, 4.0)
     """
 
     goal: Moments

@@ -85,6 +85,16 @@ class submodular_greedy:
     Attributes:
         scores: a score whose leaves lead with an axis [r], as `jax.vmap(mahalanobis)(silos)` makes it.
         normalise: `(scores, mass) -> utilities`; `min_max`, `ranks`, `softmax`.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(np.array([[[0.0], [2.0]], [[3.0], [5.0]]]))  # means 1 and 4
+        >>> select = jc.selectors.submodular_greedy(jax.vmap(jc.scores.mahalanobis)(silos))
+        >>> print(select(jax.random.key(0), pool, jc.sizes(2, 0.5)).value)
+        [0. 1. 1. 0.]
     """
 
     scores: Any
@@ -112,6 +122,16 @@ class submodular:
         scores: as in `submodular_greedy`.
         normalise: likewise.
         num_iterations: steps of the iteration.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> pool = jc.uniform_measure(np.array([[1.0], [2.0], [3.0], [4.0]]))
+        >>> silos = jc.uniform_measure(np.array([[[0.0], [2.0]], [[3.0], [5.0]]]))  # means 1 and 4
+        >>> select = jc.selectors.submodular(jax.vmap(jc.scores.mahalanobis)(silos))
+        >>> print(select(jax.random.key(0), pool, jc.sizes(2, 0.5)).value)
+        [0. 1. 1. 0.]
     """
 
     scores: Any

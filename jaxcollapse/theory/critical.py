@@ -40,6 +40,11 @@ class Regime(NamedTuple):
         share: :math:`\rho`, of `jaxcollapse.generators.contaminate`.
         scale: s, in standard deviations of the truth.
         fresh: share of real data in the training sets of fresh_mix, below 1.
+
+    Example:
+        >>> from jaxcollapse.theory.critical import Regime
+        >>> Regime(budget=0.5, bias=1.0)
+        Regime(budget=0.5, bias=1.0, noise=0.0, share=0.0, scale=3.0, fresh=0.0)
     """
 
     budget: Float[Array | float, "*stack"] = 1.0
@@ -51,7 +56,15 @@ class Regime(NamedTuple):
 
 
 def members(regime: Regime, dim: int) -> tuple[Moments, Target, Generator]:
-    """Make the truth, the target and the generator; the target is the origin, where any spread is resolved."""
+    """Make the truth, the target and the generator; the target is the origin, where any spread is resolved.
+
+    Example:
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.theory.critical import Regime, members
+        >>> truth, target, generator = members(Regime(bias=2.0), dim=1)
+        >>> float(jc.metrics.target_distance(target)(None, truth, truth))  # the bias squared
+        4.0
+    """
     _, bias, noise, share, scale, _ = map(jnp.asarray, regime)
     eye = jnp.eye(dim, dtype=bias.dtype)
     truth = Moments(jnp.ones_like(bias), bias * eye[0], eye)
@@ -70,6 +83,14 @@ def distances(workflow: str, dim: int, num_generations: int, regime: Regime) -> 
         dim: d.
         num_generations: T.
         regime: in which the recursion runs.
+
+    Example:
+        >>> import jax
+        >>> from jaxcollapse.theory.critical import Regime, distances
+        >>> with jax.enable_x64(True):
+        ...     found = distances("replace", 1, 2, Regime(noise=1.0))
+        >>> [round(float(distance), 2) for distance in found]  # variances 1, 2 and 4
+        [0.0, 0.41, 1.0]
     """
 
     def trajectory(*leaves):
@@ -97,6 +118,11 @@ def critical_share(workflow: str, dim: int, num_generations: int, regime: Regime
 
     Returns:
         Zero where selection is closer without junk, and NaN where it is not even among junk alone.
+
+    Example:
+        >>> from jaxcollapse.theory.critical import Regime, critical_share
+        >>> round(float(critical_share("replace", 1, 2, Regime(budget=0.5))), 2)
+        0.15
     """
 
     def excess(share):
@@ -121,6 +147,11 @@ def best_budget(workflow: str, dim: int, num_generations: int, regime: Regime) -
         dim: d.
         num_generations: T, after which models are compared.
         regime: numbers, of which the budget does not count.
+
+    Example:
+        >>> from jaxcollapse.theory.critical import Regime, best_budget
+        >>> round(float(best_budget("replace", 1, 2, Regime(share=0.25, scale=100.0))), 2)  # all but the junk
+        0.75
     """
 
     def distance(budget):

@@ -17,6 +17,11 @@ def kappa(dim: int, budget: float) -> float:
 
     Raises:
         ValueError: if an argument is out of range.
+
+    Example:
+        >>> from jaxcollapse.theory.exponents import kappa
+        >>> round(kappa(2, 0.5), 4)  # 1 - log 2
+        0.3069
     """
     check_count("dim", dim, low=1)
     check_budget(budget)
@@ -29,6 +34,11 @@ def psi(dim: int, budget: float) -> float:
     :math:`\operatorname{Tr} \Sigma_t \sim t^{-\psi}` and :math:`\lVert \mu_t - u \rVert^2 \sim t^{-2\psi}`;
     the rate is the spectral gap of [qiao2026]_, its value is derived here. Under replace,
     :math:`\operatorname{Tr} \Sigma_t \sim \kappa^t`.
+
+    Example:
+        >>> from jaxcollapse.theory.exponents import psi
+        >>> round(psi(2, 0.5), 4)  # log 2
+        0.6931
     """
     return 1 - kappa(dim, budget)
 
@@ -49,6 +59,11 @@ def psi_finite(dim: int, budget: float, num_kept: int) -> float:
 
     Raises:
         ValueError: if an argument is out of range.
+
+    Example:
+        >>> from jaxcollapse.theory.exponents import psi, psi_finite
+        >>> round(psi(2, 0.5), 3), round(psi_finite(2, 0.5, num_kept=10), 3)
+        (0.693, 0.669)
     """
     check_count("dim", dim, low=1)
     check_budget(budget)

@@ -83,6 +83,17 @@ def linear_noise(models: Moments, weights: Float[Array, " steps"], target: Targe
         weights: w of each kept set in its training set, 1 for replace and 1 / (t + 1) for accumulate.
         target: of the verifier.
         budget: :math:`\alpha` in (0, .9], shape [].
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.theory.finite_size import linear_noise
+        >>> target = jc.isotropic_target(jnp.zeros(1))
+        >>> models = jc.Moments(jnp.ones(2), jnp.zeros((2, 1)), jnp.ones((2, 1, 1)))
+        >>> correction = jax.jit(linear_noise)(models, jnp.ones(1), target, jnp.asarray(0.5))
+        >>> round(float(correction.covariance[1, 0, 0]), 2)  # of generation 1, over n
+        0.12
     """
     frames = jax.vmap(separate, (0, None))(models, target)
     here = jax.tree.map(lambda leaf: leaf[:-1], frames)
@@ -141,6 +152,17 @@ def respond(energy: Energy, budget: Array, variance: Float[Array, "m m"]) -> Res
         energy: of a `Frame`.
         budget: :math:`\alpha`, shape [].
         variance: P, of which :math:`\delta` has the n-th part as its covariance, shape [m, m].
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.gaussian.truncation import separate
+        >>> from jaxcollapse.theory.finite_size import respond
+        >>> frame = separate(jc.Moments(1.0, jnp.zeros(1), jnp.eye(1)), jc.isotropic_target(jnp.zeros(1)))
+        >>> response = jax.jit(respond)(frame.energy, jnp.asarray(0.5), jnp.zeros((2, 2)))
+        >>> round(float(response.slope[0, 0]), 2)  # a mean off by one leads to a kept mean off by kappa
+        0.14
     """
     eye = jnp.eye(energy.square.shape[-1] + 1, dtype=energy.square.dtype)
     model, fisher = pack(eye), pack(1 + eye)
@@ -248,13 +270,29 @@ def pack(state: Array) -> Array:
     r"""List :math:`\mu` and the upper triangle of :math:`E[x x']`, row by row, from the state of the model.
 
     Shape [..., d + 1, d + 1] becomes [..., m].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcollapse.theory.finite_size import pack
+        >>> state = jnp.array([[1, 2, 3], [2, 5, 6], [3, 6, 10]])  # one and the mean, above E[x x']
+        >>> pack(state).tolist()
+        [2, 3, 5, 6, 10]
     """
     i, j = _triangle(state.shape[-1])
     return state[..., i, j]
 
 
 def unpack(listed: Array) -> Array:
-    """Undo `pack` for a difference of states, whose first entry is zero."""
+    """Undo `pack` for a difference of states, whose first entry is zero.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcollapse.theory.finite_size import unpack
+        >>> print(unpack(jnp.array([2, 3, 5, 6, 10])))
+        [[ 0  2  3]
+         [ 2  5  6]
+         [ 3  6 10]]
+    """
     size = int((8 * listed.shape[-1] + 9) ** 0.5 - 1) // 2
     i, j = _triangle(size)
     zero = jnp.zeros((*listed.shape[:-1], size, size), listed.dtype)
@@ -262,7 +300,15 @@ def unpack(listed: Array) -> Array:
 
 
 def congruence(matrix: Float[Array, "d d"], shift: Float[Array, " d"]) -> Float[Array, "m m"]:
-    r"""Represent, on what `pack` lists, what :math:`x \mapsto A x + c` does to a difference."""
+    r"""Represent, on what `pack` lists, what :math:`x \mapsto A x + c` does to a difference.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcollapse.theory.finite_size import congruence
+        >>> print(congruence(jnp.array([[3.0]]), jnp.zeros(1)))  # of x, and of its square
+        [[3. 0.]
+         [0. 9.]]
+    """
     affine = jnp.pad(jnp.column_stack([shift, matrix]), ((1, 0), (0, 0))).at[0, 0].set(1)
     size = shift.shape[-1] * (shift.shape[-1] + 3) // 2
     return pack(affine @ unpack(jnp.eye(size, dtype=shift.dtype)) @ affine.T).T

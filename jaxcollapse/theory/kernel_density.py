@@ -30,6 +30,12 @@ def fixed_bandwidth(
         num_samples: n, draws a generation.
         num_generations: T.
         bandwidth: h, in units of the data.
+
+    Example:
+        >>> from jaxcollapse.theory.kernel_density import fixed_bandwidth
+        >>> of_truth, added = fixed_bandwidth(2, 2, bandwidth=1.0)
+        >>> of_truth.tolist(), added.tolist()
+        ([1.0, 0.5, 0.25], [0.0, 0.5, 0.75])
     """
     check_recursion(num_samples, num_generations)
     check_range("bandwidth", bandwidth, low=0)
@@ -49,6 +55,11 @@ def relative_bandwidth(num_samples: int, num_generations: int, bandwidth: float)
         num_samples: n, draws a generation, and the points of the first model.
         num_generations: T.
         bandwidth: b of n points, in units of their spread.
+
+    Example:
+        >>> from jaxcollapse.theory.kernel_density import relative_bandwidth
+        >>> relative_bandwidth(2, 2, bandwidth=1.0).tolist()  # at b^2 = 1 / (n - 1) variance stays
+        [1.0, 1.0, 1.0]
     """
     check_recursion(num_samples, num_generations)
     check_range("bandwidth", bandwidth, low=0)

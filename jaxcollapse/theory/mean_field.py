@@ -29,6 +29,17 @@ def kept_moments(target: Target, generator: Generator = GAUSSIAN) -> Keep:
     Args:
         target: of the verifier.
         generator: whose law is a Gaussian or a mixture of few.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.theory.mean_field import kept_moments
+        >>> model = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> keep = jax.jit(kept_moments(jc.isotropic_target(jnp.zeros(2))))
+        >>> kept = keep(jax.random.key(0), model, jc.sizes(10, 0.5))
+        >>> float(kept.mass), round(float(kept.covariance[0, 0]), 3)
+        (10.0, 0.307)
     """
     law = _law_of(generator)
 
@@ -48,13 +59,32 @@ def all_moments(generator: Generator) -> Keep:
 
     Args:
         generator: with a law.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.theory.mean_field import all_moments
+        >>> model = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> kept = all_moments(jc.generators.expand(jc.generators.gaussian(), 1.0))(None, model, jc.sizes(10))
+        >>> float(kept.mass), float(kept.covariance[0, 0])
+        (10.0, 2.0)
     """
     law = _law_of(generator)
     return lambda key, params, sizes: union(law(params))._replace(mass=sizes.num_kept.astype(params.mean.dtype))
 
 
 def fresh_moments(truth: Moments) -> Fresh:
-    """Hand over the moments of the truth, with the mass of the fresh samples."""
+    """Hand over the moments of the truth, with the mass of the fresh samples.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.theory.mean_field import fresh_moments
+        >>> truth = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> float(fresh_moments(truth)(None, jc.sizes(10, num_fresh=5)).mass)
+        5.0
+    """
 
     def fresh(key, sizes: Sizes) -> Moments:
         return truth._replace(mass=jnp.asarray(sizes.num_fresh, truth.mean.dtype))
@@ -63,7 +93,13 @@ def fresh_moments(truth: Moments) -> Fresh:
 
 
 def limit(workflow: str) -> str:
-    """Name the workflow that has the same mean field on moments: infinitely many subsampled points are all points."""
+    """Name the workflow that has the same mean field on moments: infinitely many subsampled points are all points.
+
+    Example:
+        >>> from jaxcollapse.theory.mean_field import limit
+        >>> limit("accumulate_subsample")
+        'accumulate'
+    """
     return "accumulate" if workflow == "accumulate_subsample" else workflow
 
 
@@ -83,5 +119,16 @@ def mean_field(target: Target, workflow: Workflow, fresh: Fresh | None = None, r
         workflow: built on `moments_memory`, as in the simulation.
         fresh: from `fresh_moments`, for `fresh_mix`.
         ridge: of the fit, as in the simulation.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> truth = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> collapse = jc.mean_field(jc.isotropic_target(jnp.zeros(2)), jc.workflows.replace(jc.moments_memory()))
+        >>> record = jc.record_model({"trace_ratio": jc.metrics.trace_ratio}, truth)
+        >>> _, records = jc.run(jax.random.key(0), collapse, truth, jc.sizes(10, 0.5, 2), record)
+        >>> [round(ratio, 2) for ratio in records["trace_ratio"].tolist()]  # powers of kappa
+        [1.0, 0.31, 0.09]
     """
     return build_collapse(gaussian(ridge), kept_moments(target), workflow, fresh)

@@ -47,6 +47,17 @@ def component_moments(model: Mixture, target: Target, threshold: Array) -> Momen
     Returns:
         Moments of the masses :math:`F_j(q)`, stacked [k]. Where q is far below the energy of a component's mean, they
         are right to the rounding of that energy.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.generators.gaussian_mixture import Mixture
+        >>> from jaxcollapse.theory.mixture import component_moments
+        >>> model = Mixture(jnp.array([0.5, 0.5]), jnp.array([[0.0], [9.0]]), jnp.ones((2, 1, 1)))
+        >>> kept = jax.jit(component_moments)(model, jc.isotropic_target(jnp.zeros(1)), jnp.asarray(1.0))
+        >>> [round(mass, 2) for mass in kept.mass.tolist()]  # one deviation about the first, far from the second
+        [0.68, 0.0]
     """
     return _below(model, _frames(model, target), threshold)
 
@@ -60,6 +71,17 @@ def kept_threshold(model: Mixture, target: Target, budget: Array) -> Float[Array
         model: k components.
         target: of the verifier.
         budget: :math:`\alpha` in (0, 1), shape [].
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.generators.gaussian_mixture import Mixture
+        >>> from jaxcollapse.theory.mixture import kept_threshold
+        >>> model = Mixture(jnp.array([0.5, 0.5]), jnp.array([[0.0], [9.0]]), jnp.ones((2, 1, 1)))
+        >>> threshold = jax.jit(kept_threshold)(model, jc.isotropic_target(jnp.zeros(1)), jnp.asarray(0.25))
+        >>> round(float(threshold), 1)  # half of the first
+        0.5
     """
     frames = _frames(model, target)
 
@@ -95,6 +117,17 @@ def kept_components(target: Target) -> Keep:
     """Hand over the exact moments of each component's share of the kept candidates, stacked [k], with its mass.
 
     A budget of one keeps the model as it is.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.generators.gaussian_mixture import Mixture
+        >>> from jaxcollapse.theory.mixture import kept_components
+        >>> model = Mixture(jnp.array([0.5, 0.5]), jnp.array([[0.0], [9.0]]), jnp.ones((2, 1, 1)))
+        >>> keep = jax.jit(kept_components(jc.isotropic_target(jnp.zeros(1))))
+        >>> print(keep(jax.random.key(0), model, jc.sizes(10, 0.25)).mass.round(2))  # the far one is lost
+        [10.  0.]
     """
 
     def keep(key, params: Mixture, sizes: Sizes) -> Moments:
@@ -111,7 +144,18 @@ def kept_components(target: Target) -> Keep:
 
 
 def component_memory() -> Memory:
-    """Remember the merged moments of each component."""
+    """Remember the merged moments of each component.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.theory.mixture import component_memory
+        >>> memory = component_memory()
+        >>> parts = jc.Moments(jnp.array([2.0, 4.0]), jnp.zeros((2, 1)), jnp.ones((2, 1, 1)))
+        >>> state = memory.init(parts, jc.sizes(6), 2)
+        >>> memory.training(memory.add(memory.add(state, parts, 6), parts, 6)).value.mass.tolist()
+        [4.0, 8.0]
+    """
     memory, each = moments_memory(), Summary(moments=0, lost=None)  # pyright: ignore[reportArgumentType]
     return memory._replace(add=jax.vmap(memory.add, in_axes=(each, 0, None), out_axes=each))
 
@@ -127,6 +171,17 @@ def mixture_mean_field(target: Target, workflow: Workflow, ridge: float = 0.0) -
         target: of the verifier.
         workflow: replace or accumulate, built on `component_memory`.
         ridge: added to the diagonal of each covariance, as in the simulation.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.generators.gaussian_mixture import Mixture
+        >>> from jaxcollapse.theory.mixture import component_memory, mixture_mean_field
+        >>> model, sizes = Mixture(jnp.ones(2) / 2, jnp.array([[0.0], [9.0]]), jnp.ones((2, 1, 1))), jc.sizes(10, 0.25)
+        >>> collapse = mixture_mean_field(jc.isotropic_target(jnp.zeros(1)), jc.workflows.replace(component_memory()))
+        >>> print(jc.run(jax.random.key(0), collapse, model, sizes, lambda *told: ())[0].params.weights.round(2))
+        [1. 0.]
     """
 
     def fit(key, params, training) -> Mixture:

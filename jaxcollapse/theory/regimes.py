@@ -37,6 +37,13 @@ def growth(workflow: str, factor: float, generation: ArrayLike) -> NDArray[np.fl
 
     Raises:
         ValueError: if the workflow is another, or the factor negative.
+
+    Example:
+        >>> from jaxcollapse.theory.regimes import growth
+        >>> growth("replace", 0.5, [0, 1, 2]).tolist()
+        [1.0, 0.5, 0.25]
+        >>> growth("accumulate", 0.5, [0, 1, 2]).round(3).tolist()
+        [1.0, 0.5, 0.375]
     """
     check_names("workflow", [workflow], WEIGHTS)
     check_range("factor", factor, low=0)
@@ -60,6 +67,11 @@ def multiplier(dim: int, budget: float, noise: float = 0.0, share: float = 0.0) 
 
     Raises:
         ValueError: if an argument is out of range.
+
+    Example:
+        >>> from jaxcollapse.theory.regimes import multiplier
+        >>> round(multiplier(2, 0.5), 4), round(multiplier(2, 0.5, noise=1.0), 4)
+        (0.3069, 0.6137)
     """
     check_budget(budget)
     check_range("noise", noise, low=0)
@@ -81,6 +93,11 @@ def junk_share(workflow: str, share: float, fresh: float, generation: ArrayLike)
         share: :math:`\rho`, of the samples.
         fresh: :math:`\varphi`, of the training data.
         generation: t.
+
+    Example:
+        >>> from jaxcollapse.theory.regimes import junk_share
+        >>> junk_share("replace", 0.5, fresh=0.0, generation=[0, 1, 2]).tolist()
+        [0.0, 0.5, 0.75]
     """
     check_range("share", share, low=0, high=1)
     check_range("fresh", fresh, low=0, high=1)
@@ -101,6 +118,11 @@ def fresh_limit(factor: float, fresh: float) -> float:
     Args:
         factor: :math:`\lambda`, of `multiplier`.
         fresh: :math:`\varphi` in [0, 1].
+
+    Example:
+        >>> from jaxcollapse.theory.regimes import fresh_limit
+        >>> round(fresh_limit(0.5, fresh=0.5), 4)  # 0.5 / (1 - 0.25)
+        0.6667
     """
     check_range("factor", factor, low=0)
     check_range("fresh", fresh, low=0, high=1)
@@ -122,6 +144,12 @@ def least_fresh(factor: float, level: float) -> float:
 
     Raises:
         ValueError: if the level is on the other side.
+
+    Example:
+        >>> from jaxcollapse.theory.regimes import fresh_limit, least_fresh
+        >>> share = least_fresh(0.5, level=0.5)
+        >>> round(share, 4), round(fresh_limit(0.5, share), 4)
+        (0.3333, 0.5)
     """
     check_range("factor", factor, low=0)
     check_range("level", level, *((POSITIVE, 1) if factor < 1 else (1, np.inf)))
@@ -143,6 +171,11 @@ def critical_noise(workflow: str, dim: int, budget: float, num_generations: int)
         dim: d.
         budget: :math:`\alpha` in (0, 1).
         num_generations: T, at least 1.
+
+    Example:
+        >>> from jaxcollapse.theory.regimes import critical_noise
+        >>> [round(critical_noise("replace", 2, 0.5, num_generations=t), 2) for t in (1, 10)]
+        [0.81, 0.38]
     """
     check_count("num_generations", num_generations, low=1)
     shrinkage, t = kappa(dim, budget), num_generations
@@ -166,6 +199,11 @@ def critical_share_collapsed(dim: int, bias: float, scale: float, num_generation
         bias: b.
         scale: s > 1.
         num_generations: T, at least 1.
+
+    Example:
+        >>> from jaxcollapse.theory.regimes import critical_share_collapsed
+        >>> round(critical_share_collapsed(2, bias=0.0, scale=3.0, num_generations=1), 4)  # 1 - 5/8
+        0.375
     """
     check_count("dim", dim, low=1)
     check_range("bias", bias, low=0)
@@ -205,6 +243,11 @@ def mean_errors(
         error: V, in no direction rather than another.
         noise: h.
         num_kept: n.
+
+    Example:
+        >>> from jaxcollapse.theory.regimes import mean_errors
+        >>> mean_errors("replace", 2, 0.5, 2, bias=0.0, error=1.0).round(4)  # 1, kappa^2, kappa^4
+        array([1.    , 0.0942, 0.0089])
     """
     t = np.arange(1.0, num_generations + 1)
     shrinkage, factor = kappa(dim, budget), multiplier(dim, budget, noise)
@@ -237,6 +280,12 @@ def turning_times(workflow: str, shrinkage: float, bias: float, error: float) ->
 
     Returns:
         Both times, real numbers of generations.
+
+    Example:
+        >>> from jaxcollapse.theory.regimes import turning_times
+        >>> least, again = turning_times("replace", 0.5, bias=1.0, error=1 / 3)  # 0.5^t = 3/4, and 1/2
+        >>> round(least, 2), round(again, 2)
+        (0.42, 1.0)
     """
     check_names("workflow", [workflow], WEIGHTS)
     check_range("shrinkage", shrinkage, low=POSITIVE, high=1 - 1e-12)

@@ -45,6 +45,11 @@ def spectrum(dim: int, budget: float, noise: float = 0.0) -> Spectrum:
         dim: d.
         budget: :math:`\alpha`.
         noise: h.
+
+    Example:
+        >>> from jaxcollapse.theory.spectrum import spectrum
+        >>> tuple(round(value, 3) for value in spectrum(2, 0.5))
+        (0.307, 0.307, 0.067)
     """
     scale = multiplier(dim, budget, noise)
     fourth = scipy.stats.chi2.cdf(scipy.stats.chi2.ppf(budget, dim), dim + 4) / budget
@@ -69,6 +74,16 @@ def eigenvalues(
 
     Returns:
         m = d + d (d + 1) / 2 of them, in no order.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import jaxcollapse as jc
+        >>> from jaxcollapse.theory.spectrum import eigenvalues
+        >>> model = jc.Moments(jnp.ones(()), jnp.zeros(2), jnp.eye(2))
+        >>> found = jax.jit(eigenvalues)(model, jc.isotropic_target(jnp.zeros(2)), 0.5)
+        >>> sorted(round(value, 2) for value in found.real.tolist())  # two of the shape, then the gap's and the scale's
+        [0.07, 0.07, 0.31, 0.31, 0.31]
     """
     expansion = 1 + jnp.asarray(noise, model.mean.dtype) ** 2
     energy = separate(model._replace(covariance=expansion * model.covariance), target).energy

@@ -29,6 +29,11 @@ def replace(probabilities: ArrayLike, num_samples: int, num_generations: int) ->
 
     Returns:
         Shape [T + 1, S].
+
+    Example:
+        >>> from jaxcollapse.theory.surviving_symbols import replace
+        >>> replace([0.5, 0.5], 2, 2)[:, 0].round(3)  # 1, 1 - 1/4, and 1/2 of 3/4 with 1/4 of one
+        array([1.   , 0.75 , 0.625])
     """
     p = _check(probabilities, num_samples, num_generations)
     check_count("num_samples", num_samples, high=10**4)
@@ -68,6 +73,12 @@ def replace_bounds(
 
     Returns:
         Lower and upper bounds, each of shape [T + 1, S].
+
+    Example:
+        >>> from jaxcollapse.theory.surviving_symbols import replace_bounds
+        >>> lower, upper = replace_bounds([0.5, 0.5], 2, 2)
+        >>> lower[:, 0].round(2), upper[:, 0].round(2)
+        (array([1.  , 0.75, 0.53]), array([1.  , 0.75, 0.65]))
     """
     p, n = _check(probabilities, num_samples, num_generations), num_samples
     s = a = 1.0
@@ -91,6 +102,11 @@ def accumulate(probabilities: ArrayLike, num_samples: int, num_generations: int)
 
     Returns:
         Shape [T + 1, S].
+
+    Example:
+        >>> from jaxcollapse.theory.surviving_symbols import accumulate
+        >>> accumulate([0.5, 0.5], 2, 2)[:, 0]
+        array([1.  , 0.75, 0.75])
     """
     p = _check(probabilities, num_samples, num_generations)
     later = np.broadcast_to(1 - (1 - p) ** num_samples, (num_generations, p.size))
@@ -119,6 +135,11 @@ def accumulate_subsample(probabilities: ArrayLike, num_samples: int, num_generat
 
     Returns:
         Shape [T + 1, S].
+
+    Example:
+        >>> from jaxcollapse.theory.surviving_symbols import accumulate_subsample
+        >>> accumulate_subsample([0.01, 0.99], 100, 2)[:, 0].round(2)
+        array([1.  , 0.63, 0.5 ])
     """
     p = _check(probabilities, num_samples, num_generations)
     survival = [(p > 0).astype(float)]

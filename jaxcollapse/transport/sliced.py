@@ -33,6 +33,14 @@ def sliced_wasserstein(
 
     Raises:
         ValueError: if J or p is below 1.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> first, second = jc.uniform_measure(np.zeros((2, 1))), jc.uniform_measure(np.ones((2, 1)))
+        >>> round(float(jc.transport.sliced_wasserstein(jax.random.key(0), first, second, 100)), 2)
+        1.0
     """
     check_range("num_projections", num_projections, low=1)
     check_range("p", p, low=1)

@@ -86,6 +86,15 @@ def diffusion(
 
     Raises:
         ValueError: if a number is out of range.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import jaxcollapse as jc
+        >>> generator = jc.generators.diffusion(num_steps=2, num_sample_steps=2)  # far too few, to be quick
+        >>> model = generator.init(jax.random.key(0), jc.uniform_measure(np.array([[0.0], [2.0]])))
+        >>> generator.sample(jax.random.key(1), model, 4).shape
+        (4, 1)
     """
     check_range("num_steps", num_steps, low=0)
     check_range("batch_size", batch_size, low=1)

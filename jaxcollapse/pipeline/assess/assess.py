@@ -71,6 +71,15 @@ def assess(
 
     Raises:
         ValueError: if an argument is not allowed, or tables do not fit together.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxcollapse.pipeline.assess import assess
+        >>> population = np.random.default_rng(0).normal(size=(100, 2))
+        >>> half = population[population[:, 0] > 0]
+        >>> report = assess(half, population=population, generator="gaussian")  # doctest: +SKIP
+        >>> report.find("is_incomplete").value  # doctest: +SKIP
+        1.0
     """
     num_kept = check_count("num_kept", num_kept, low=2)
     num_generations = check_count("num_generations", num_generations, low=1)

@@ -33,6 +33,16 @@ class Monitor:
     Raises:
         ValueError: if an argument is out of range, or the log of another reference, other settings or another version.
         BlockingIOError: on entering, if another process adds to the log.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from jaxcollapse.pipeline.monitor import Monitor
+        >>> real = np.random.default_rng(0).normal(size=(200, 2))
+        >>> with TemporaryDirectory() as folder, Monitor(Path(folder) / "run.jsonl", reference=real) as watch:
+        ...     print([watch.add(real * 0.5**t).level for t in range(4)])
+        ['ok', 'alarm', 'alarm', 'alarm']
     """
 
     def __init__(
