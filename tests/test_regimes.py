@@ -209,6 +209,7 @@ def test_critical_noise_makes_selection_and_chance_equal(workflow):
         shrinkage = kappa(4, 0.3)
         assert_allclose(1 + noise**2, (2 / (1 + shrinkage**3)) ** (1 / 3), rtol=1e-12)
         assert_allclose(regimes.critical_noise("replace", 4, 0.3, 10**4) ** 2 * 10**4, 2 * np.log(2), rtol=1e-3)
+        assert all(regimes.critical_noise("replace", 2, 0.05, t) > 0 for t in range(1, 200))
 
 
 @BOTH

@@ -180,11 +180,13 @@ def critical_noise(workflow: str, dim: int, budget: float, num_generations: int)
     check_count("num_generations", num_generations, low=1)
     shrinkage, t = kappa(dim, budget), num_generations
 
+    if workflow == "replace":
+        return float(np.sqrt(np.expm1(2 / t * np.log(2 / (1 + shrinkage ** (t / 2))))))
+
     def excess(expansion):
         return sum(growth(workflow, factor, t) ** 0.5 for factor in (expansion, shrinkage * expansion)) - 2
 
-    most = 4 ** (1 / t) if workflow == "replace" else 4  # random selection alone is as far
-    return (scipy.optimize.brentq(excess, 1, most, xtol=1e-15) - 1) ** 0.5
+    return (scipy.optimize.brentq(excess, 1, 4, xtol=1e-15) - 1) ** 0.5
 
 
 def critical_share_collapsed(dim: int, bias: float, scale: float, num_generations: int) -> float:
