@@ -35,3 +35,24 @@ def test_readme_is_short():
     assert len(README.read_text().splitlines()) <= 120
     (example,) = blocks(README, "python")
     assert len([line for line in example.splitlines() if line and not line.startswith(("import", "from"))]) <= 10
+
+
+def test_names_in_documents_are_spelt_as_in_the_code():
+    """Every word in backquotes that looks like a name of the code is one: of a member, an argument, a field, a file."""
+    sources = [
+        path
+        for folder in ("jaxcollapse", "experiments", "paper_figures", "benchmarks", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    known = {word for path in sources for word in re.findall(r"\w+", path.read_text() + path.stem)}
+    known |= {*re.findall(r"\w+", (ROOT / "pyproject.toml").read_text() + (ROOT / "references.bib").read_text())}
+    pages = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    named = {
+        (page.name, name)
+        for page in pages
+        if "_build" not in page.parts
+        for quoted in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text())
+        for name in re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b", quoted)
+    }
+    assert len(named) > 100
+    assert not sorted((page, name) for page, name in named if name not in known)
