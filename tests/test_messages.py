@@ -259,7 +259,10 @@ def test_a_budget_suffices_for_what_it_is_named_for(tmp_path):
         assert "reply" in ask(silo, exchange, number=number)
 
 
+BEYOND = np.float32([150, 50, 0, 0, 0, 0, 0, 0, 0, 0])  # all rows, whose weights fall exponentially behind the first
 ASKED_AT_POINTS = {
+    "feature_means": lambda w: (feature_means(kernel_features(POOL.points, w)), None, None),
+    "logistic": lambda w: (logistic(bounded(np.inf)), bounded(np.inf), BEYOND * (w < 1)),
     "kernel_densities": lambda w: (kernel_densities(w), (POOL.points, w), None),
     "federated_sinkhorn": lambda w: (federated_sinkhorn(w), POOL, Request(jnp.zeros(200), jnp.float32(w))),
     "capped_transport": lambda w: (capped_transport(w, 50), POOL, Request(jnp.zeros(200), jnp.float32(w))),

@@ -32,7 +32,7 @@ from jaxcollapse.exchanges import (
     logistic,
 )
 from jaxcollapse.features import kernel_features, quadratic_features
-from jaxcollapse.measures import uniform_measure
+from jaxcollapse.measures import share, uniform_measure
 from jaxcollapse.privacy import privacy_loss
 from jaxcollapse.transport.sinkhorn import largest_share, log_partition, sinkhorn, soft_c_transform
 
@@ -56,8 +56,8 @@ class Policy:
         least_rows: of the silo's data; with fewer nothing is answered.
         least_support: different points at which an exchange asks, where it asks at points.
         max_support: landmarks of features, and points of which Schemes I and II ask for images: they bound memory.
-        max_exposure: largest share of one of the silo's rows in an image, in a kernel density or in a potential that
-            is asked for.
+        max_exposure: largest share of one of the silo's rows in a number or an image that is asked for, but for noisy
+            ones within epsilon.
         epsilon: loss of privacy of all noisy messages together, ever. With a finite one `feature_means` are told with
             noise alone; other exchanges spend none of it, and are answered where `exchanges` names them.
         delta: its probability of failure.
@@ -183,6 +183,8 @@ def check_begin(policy: Policy, ledger: Ledger, exchange: Exchange, silo: Measur
     if isinstance(exchange, feature_means | logistic):
         for features in (exchange.features, *([opening] if isinstance(exchange, logistic) else [])):
             check_features(policy, features, silo.points.shape[1])
+    if policy.max_exposure < 1 and isinstance(opening, kernel_features):
+        raise Declined("exposure")
     squares = squares_of(exchange)
     if squares is None and isinstance(exchange, feature_means) and policy.epsilon < math.inf:
         raise Declined("no noise")
@@ -224,7 +226,10 @@ def check_request(policy: Policy, exchange: Exchange, state: Any, silo: Measure,
         check_support(policy, request)
         if len(request) > policy.max_support:
             raise Declined("support")
-    if policy.max_exposure < 1 and not exposure(exchange, state, silo, request) <= policy.max_exposure:
+    accounted = policy.epsilon < math.inf and squares_of(exchange) is not None  # a refusal would tell of rows
+    if policy.max_exposure == 1 or accounted:
+        return
+    if not exposure(exchange, state, silo, request) <= policy.max_exposure:
         raise Declined("exposure")
 
 
@@ -241,19 +246,23 @@ def check_support(policy: Policy, points: Any) -> None:
 @jax.jit
 def exposure(exchange: Exchange, state: Any, silo: Measure, request: Any) -> Any:
     """Find the largest share of one of the silo's rows in a number or an image of its reply; zero of sums over all."""
+    g = jnp.zeros_like(silo.weights)
     match exchange:
         case geodesic() | barycenter():
             points, epsilon = request, exchange.epsilon
             g = sinkhorn(uniform_measure(points), silo, epsilon).g
         case kernel_densities():
             points, epsilon = state
-            g = jnp.zeros_like(silo.weights)
+        case feature_means(features=kernel_features(landmarks=points, width=epsilon)):
+            pass
         case federated_sinkhorn():
             points, epsilon = state.points, request.epsilon
             g = soft_c_transform(silo.points, state, *request)
         case capped_transport():
             points, epsilon = state[0].points, request.epsilon
             g = -epsilon * log_partition(silo.points, state[0], *request)
+        case logistic():
+            return share(state.weights * jax.nn.sigmoid(-state.features @ request)).max()
         case _:
             return 0.0
     return largest_share(points, silo, g, epsilon).max()
