@@ -86,12 +86,14 @@ def _serve(request: Request, silo: Silo, tell: Tell) -> None:
     caller = threading.Thread(target=work, daemon=True)
     caller.start()
     doing = f"{request.name}: calls {request.server}"
+    over = False
     try:
-        while caller.is_alive() and not (request.selections and silo.num_finished >= request.selections):
+        while not over:
+            over = not caller.is_alive() or (request.selections and silo.num_finished >= request.selections)
+            tell(doing)
             while not said.empty():
                 doing = said.get()
                 tell(doing)
-            tell(doing)
             caller.join(0.1)
     finally:
         stopped.set()
