@@ -196,7 +196,7 @@ def _report(verb: str, arguments: list[str], out: Lasting, display: Display) -> 
             raise KeyboardInterrupt
 
     tell.doing = ""
-    if status := attend(work, display, "nothing is written"):
+    if status := attend(work, display, getattr(module, "INTERRUPTED", "nothing is written")):
         return status
     (report, status), reports = found[0], importlib.import_module("jaxcollapse.pipeline.report")
     told, files = json.dumps(reports.as_json(report), indent=1, allow_nan=False) + "\n", dict(report.files)

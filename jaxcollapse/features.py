@@ -21,7 +21,7 @@ class quadratic_features:
     Attributes:
         whitening: u and G.
         max_norm: bound on the Euclidean length of the features, to which longer ones are shortened, shape []. With one
-            below infinity the first feature is not always one, and a point that is not finite has features within it:
+            below infinity the first feature is not always one, and a point whose features are not finite has zeros:
             no single one voids their mean.
 
     Example:
@@ -38,13 +38,12 @@ class quadratic_features:
 
     def __call__(self, points: Float[Array, "n d"]) -> Float[Array, "n f"]:
         y = (points - self.whitening.location) @ self.whitening.factor.T
-        y = jnp.where(
-            jnp.isfinite(self.max_norm) & jnp.isnan(y), 0, jnp.clip(y, -10 * self.max_norm, 10 * self.max_norm)
-        )
+        y = jnp.clip(y, -10 * self.max_norm, 10 * self.max_norm)
         row, column = jnp.triu_indices(y.shape[1], 1)
         square = (y**2 - 1) / jnp.sqrt(jnp.asarray(2, y.dtype))
         phi = jnp.concatenate([jnp.ones_like(y[:, :1]), y, square, y[:, row] * y[:, column]], axis=1)
-        return phi * jnp.minimum(1, self.max_norm / jnp.linalg.norm(phi, axis=1, keepdims=True))
+        short = _shortened(phi, self.max_norm)
+        return jnp.where(jnp.isfinite(self.max_norm) & ~jnp.isfinite(short), 0, short)
 
 
 @closure
@@ -74,7 +73,7 @@ class kernel_features:
     width: Float[Array | float, ""]
 
     def __call__(self, points: Float[Array, "n d"]) -> Float[Array, "n l"]:
-        return self.whitened(self.kernel(points))
+        return _shortened(self.whitened(self.kernel(points)), 1.0)  # rounding would make some longer
 
     def kernel(self, points: Float[Array, "n d"]) -> Float[Array, "n l"]:
         """Compute k(x, z)."""
@@ -85,6 +84,10 @@ class kernel_features:
         among = self.kernel(self.landmarks)
         ridge = _LANDMARK_RIDGE * jnp.eye(len(among), dtype=among.dtype)
         return jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(among + ridge), kernel.T, lower=True).T
+
+
+def _shortened(phi: Float[Array, "n f"], most: Float[Array | float, ""]) -> Float[Array, "n f"]:
+    return phi * jnp.minimum(1, most / jnp.linalg.norm(phi, axis=1, keepdims=True))
 
 
 def half_way(silos: Moments, pool: Measure, ridge: Float[Array | float, ""] = 0.0) -> Target:

@@ -2,10 +2,8 @@
 
 import contextlib
 import json
-import math
 import os
 import queue
-import re
 import signal
 import socket
 import ssl
@@ -20,201 +18,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from parties import NAMES, POOL, RNG, SILOS, WHITENED, silo_of
 
-from jaxcollapse.base import Measure, Target, counted
+from jaxcollapse.base import Measure, counted
 from jaxcollapse.command import main
-from jaxcollapse.exchanges import EXCHANGES, SCREENS, carry_out, feature_means, kernel_densities, message_bytes, moments
-from jaxcollapse.features import kernel_features, quadratic_features
-from jaxcollapse.measures import uniform_measure
+from jaxcollapse.exchanges import (
+    SCREENS,
+    carry_out,
+    feature_means,
+    kernel_densities,
+    message_bytes,
+    moments,
+)
 from jaxcollapse.network.certificates import make
-from jaxcollapse.network.codec import KINDS, Refused, check_like, decode, encode
-from jaxcollapse.network.policy import Ledger, Policy, read_policy, squares_of
+from jaxcollapse.network.codec import decode, encode
+from jaxcollapse.network.policy import Ledger, Policy
 from jaxcollapse.network.server import Listener, Network, QuorumLost
 from jaxcollapse.network.silo import METHOD, Silo, attend, credentials
 from jaxcollapse.pipeline.select import keep, made
-from jaxcollapse.privacy import privacy_loss
 from jaxcollapse.results import lock
 from jaxcollapse.sizes import sizes
 from jaxcollapse.verifiers import APART, verifier
 
 grpc = sys.modules["grpc"]  # which the package imports first, to say what TLS it takes
-RNG = np.random.default_rng(0)
-NAMES = ("a", "b", "c")
-SILOS = [(RNG.standard_normal((60, 3)) + k).astype(np.float32) for k in range(3)]
-POOL = uniform_measure(jnp.asarray(2 * RNG.standard_normal((200, 3)) + 1, jnp.float32))
 NUM_KEPT = 50
-WHITENED = quadratic_features(Target(jnp.zeros(3), jnp.eye(3)), 6.0)
-
-
-def silo_of(points, path, **limits):
-    return Silo(points, Policy(**limits), Ledger(path))
-
-
-# Messages
-
-
-def test_messages_come_back_as_they_were():
-    message = {
-        "exchange": feature_means(WHITENED, jnp.float32(2.0)),
-        "opening": (POOL, 0.1, None, "word", True, 3),
-        "arrays": [np.arange(6, dtype=kind).reshape(2, 3) for kind in KINDS],
-    }
-    found = decode(encode(message))
-    assert found["opening"][1:] == (0.1, None, "word", True, 3)
-    assert isinstance(found["opening"][0], Measure)
-    assert_array_equal(found["opening"][0].points, POOL.points)
-    for kind, array in zip(KINDS, found["arrays"], strict=True):
-        assert array.dtype == kind
-        assert_array_equal(array, np.arange(6).reshape(2, 3))
-    assert isinstance(found["exchange"], feature_means)
-    assert float(found["exchange"].features.max_norm) == 6.0
-
-
-def test_what_runs_does_not_travel():
-    for wrong in (print, object(), {"f": jnp.sin}, np.array(["text"]), np.array([object()]), jax.random.key(0)):
-        with pytest.raises(TypeError):
-            encode(wrong)
-    for header in (
-        b'{"class": "builtins.eval", "fields": {}}',
-        b'{"class": "base.Measure", "fields": {"points": {"value": 1}}}',
-        b'{"array": "object", "shape": []}',
-        b'{"array": "float32", "shape": [-1]}',
-        b'{"array": "float32", "shape": [1099511627775, 1099511627775]}',
-        b'{"array": "float32", "shape": [1]}',
-        b'{"value": 1.5}',
-        b'{"tuple": ' * 200 + b"1",
-        b"[" * 60_000,
-        b"\xff",
-    ):
-        with pytest.raises(Refused):
-            decode(len(header).to_bytes(4, "little") + header)
-
-
-def test_ten_thousand_spoiled_messages_are_refused_or_read(tmp_path, monkeypatch):
-    """By the codec, and by a silo, which answers each with the name of a limit or of a type."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-    secret = np.full((60, 3), 1234.5678, np.float32)
-    silo = silo_of(secret, tmp_path / "ledger")
-    at = {"selection": "s", "number": 1}
-    whole = [
-        encode({"begin": kernel_densities(1.0), "opening": (POOL.points[:40], 1.0), **at}),
-        encode({"begin": feature_means(WHITENED), "opening": None, **at}),
-        encode({"request": None, "round": 0, **at}),
-    ]
-    rng = np.random.default_rng(1)
-    answers = set()
-    for _ in range(10_000):
-        data = bytearray(whole[rng.integers(3)])
-        end = 4 + int.from_bytes(data[:4], "little")
-        for place in rng.integers(end if rng.random() < 0.8 else len(data), size=rng.integers(1, 4)):
-            data[place] = rng.integers(256)
-        if rng.random() < 0.2:
-            data = data[: rng.integers(len(data))]
-        with contextlib.suppress(Refused):
-            decode(bytes(data))
-        silo.refused = None
-        answer = silo.answer(bytes(data))
-        if answer is not None and "refusal" in (told := decode(answer)):
-            answers.add(told["refusal"])
-    words = "declined: |not understood: |failed: "
-    assert all(re.match(words, answer) and len(answer) < 80 for answer in answers)
-    assert not any("1234" in answer for answer in answers)
-    assert "1234" not in (tmp_path / "ledger").read_text()
-
-
-def test_only_the_message_that_is_due_is_taken():
-    due = jax.eval_shape(lambda: {"x": jnp.zeros(3), "mass": jnp.zeros(())})
-    check_like({"x": np.ones(3, np.float32), "mass": np.float32(1)}, due)
-    for wrong in (
-        {"x": np.ones(4, np.float32), "mass": np.float32(1)},
-        {"x": np.ones(3), "mass": np.float32(1)},
-        {"x": np.ones(3, np.float32)},
-        {"x": np.array([1, np.nan, 1], np.float32), "mass": np.float32(1)},
-        {"x": np.array([1, np.inf, 1], np.float32), "mass": np.float32(1)},
-    ):
-        with pytest.raises(Refused):
-            check_like(wrong, due)
-
-
-# Policies
-
-
-def ask(silo, exchange, opening=None, request=None, number=1):
-    at = {"selection": f"s{number}", "number": number}
-    begun = silo.answer(encode({"begin": exchange, "opening": opening, **at}))
-    return decode(begun or silo.answer(encode({"request": request, "round": 0, **at})))
-
-
-def test_a_silo_answers_within_its_policy(tmp_path):
-    few = POOL.points[:5]
-    for i, (limits, exchange, opening, reason) in enumerate((
-        ({"exchanges": ("kernel_densities",)}, moments(), None, "exchange moments is not allowed"),
-        ({"max_bytes": 10}, moments(), None, "bytes"),
-        ({"max_rounds": 0}, moments(), None, "rounds"),
-        ({"least_rows": 100}, moments(), None, "rows of the silo"),
-        ({}, kernel_densities(1.0), (few, 1.0), "support"),
-        ({"epsilon": 0.5}, feature_means(WHITENED, 12.0), None, "privacy budget"),
-        ({"epsilon": 9.0}, feature_means(WHITENED), None, "no noise"),
-        ({"epsilon": 9.0}, feature_means(quadratic_features(WHITENED.whitening, -6.0), 12.0), None, "no noise"),
-        ({"epsilon": 9.0}, feature_means(kernel_features(POOL.points[:1], -1.0), 12.0), None, "no noise"),
-        ({"max_support": 100}, feature_means(kernel_features(POOL.points, 1.0)), None, "landmarks"),
-    )):  # fmt: skip
-        path = tmp_path / f"{i}.ledger"
-        assert ask(silo_of(SILOS[0], path, **limits), exchange, opening)["refusal"] == f"declined: {reason}"
-        assert reason in path.read_text()
-    silo = silo_of(SILOS[0], tmp_path / "ledger")
-    assert_allclose(ask(silo, moments())["reply"].mean, SILOS[0].mean(axis=0), rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["geodesic", "barycenter"])
-def test_images_that_give_rows_away_are_declined(tmp_path, name):
-    support = POOL.points[:40]
-    start = {"start": support} if name == "geodesic" else {}
-    for epsilon, declined in ((1e-3, True), (100.0, False)):
-        exchange = EXCHANGES[name](epsilon, **start) if start else EXCHANGES[name](support, epsilon)
-        silo = silo_of(SILOS[0], tmp_path / f"{epsilon}", max_exposure=0.5)
-        assert (ask(silo, exchange, None, support).get("refusal") == "declined: exposure") == declined
-
-
-def test_noisy_messages_are_accounted_for_over_restarts(tmp_path):
-    exchange, path = feature_means(WHITENED, 40.0), tmp_path / "ledger"
-    multiplier = 40.0 / 12.0
-    assert_allclose(squares_of(exchange), multiplier**-2)
-    assert_allclose(squares_of(feature_means(kernel_features(POOL.points, 1.0), 4.0)), 0.25)
-    assert squares_of(feature_means(WHITENED)) is None
-    assert squares_of(feature_means(quadratic_features(WHITENED.whitening), 40.0)) is None
-    budget, told = privacy_loss(multiplier, 5, 1e-5) + 1e-6, []
-    for number in range(8):
-        silo = silo_of(SILOS[0], path, epsilon=budget)  # anew each time
-        told.append(ask(silo, exchange, number=number))
-    assert [each.get("refusal") for each in told] == [None] * 5 + ["declined: privacy budget"] * 3
-    noisy = np.stack([each["reply"].mean for each in told[:5]])
-    assert len(np.unique(noisy[:, 1])) == 5
-    spread = noisy.std(axis=0, ddof=1) * 60  # of 60 rows
-    assert_allclose(np.sqrt((spread**2).mean()), 40.0, rtol=4 / math.sqrt(2 * 4 * noisy.shape[1]))
-    with path.open("a") as file:
-        file.write('{"time": "cut o')  # as by a crash: it was not sent
-    assert_allclose(Ledger(path).loss(1e-5), budget - 1e-6, rtol=1e-6)
-    for spoiled in ("NaN", "-1", '"x"'):
-        path.write_text(f'{{"squares": {spoiled}}}\n')
-        with pytest.raises(ValueError, match="line 1: is none of a ledger"):
-            Ledger(path)
-
-
-def test_policies_are_read_from_files(tmp_path):
-    file = tmp_path / "policy.toml"
-    file.write_text('exchanges = ["moments"]\nmax_rounds = 3\nepsilon = 1.5\n')
-    assert read_policy(file) == Policy(("moments",), max_rounds=3, epsilon=1.5)
-    for text, message in (
-        ("rounds = 3", "rounds"),
-        ('exchanges = ["pickle"]', "pickle"),
-        ("max_exposure = 2", "max_exposure"),
-        ("exchanges = 3", "exchanges = 3"),
-        ("max_rounds = ", "policy.toml"),
-    ):
-        file.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            read_policy(file)
 
 
 # The wire
@@ -225,6 +52,13 @@ def certificates(tmp_path_factory):
     directory = tmp_path_factory.mktemp("certificates")
     make(directory, NAMES, "localhost")
     return directory
+
+
+def until(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 class Place:
@@ -479,11 +313,61 @@ def test_only_listed_certificates_are_let_in(place, certificates, tmp_path, capf
     while "a" not in place.listener.sessions and time.monotonic() < end:
         time.sleep(0.05)
     assert dial(address, credentials(certificates, "a")) == grpc.StatusCode.ALREADY_EXISTS
-    assert any("silo a is there already" in line for line in place.listener.turned_away)
+    assert dial(address, credentials(certificates, "a")) == grpc.StatusCode.ALREADY_EXISTS
+    (line,) = (line for line in place.listener.turned_away if "silo a is there already" in line)
+    assert place.listener.turned_away[line] == 2
     with pytest.raises(ValueError, match="each must be named once"):
         Listener("localhost:0", certificates, ("a", "a"))
     with pytest.raises(FileNotFoundError):
         Listener("localhost:0", certificates, ("z",))
+
+
+def test_two_servers_share_no_port(place, certificates):
+    with pytest.raises(OSError, match="cannot be listened at"):
+        Listener(f"localhost:{place.listener.port}", certificates, NAMES)
+    for address in ("localhost", "localhost:99999", ":7453", "localhost:http"):
+        with pytest.raises(ValueError, match=f"listen = {address}: must be HOST:PORT"):
+            Listener(address, certificates, NAMES)
+
+
+def test_keys_and_certificates_that_cannot_be_used_are_named(certificates, tmp_path):
+    for file in ("ca.pem", "a.pem", "a.key"):
+        (tmp_path / file).write_bytes((certificates / file).read_bytes())
+    assert all(credentials(tmp_path, "a"))
+    for file, content, words in (
+        ("a.key", (certificates / "b.key").read_bytes(), "a.key is not the key of a.pem"),
+        ("a.key", b"-----BEGIN PRIVATE KEY-----", "a.key cannot be used"),
+        ("a.pem", (certificates / "a.key").read_bytes(), "a.pem cannot be used"),
+        ("ca.pem", b"", "ca.pem cannot be used"),
+    ):
+        whole = (tmp_path / file).read_bytes()
+        (tmp_path / file).write_bytes(content)
+        with pytest.raises(ValueError, match=f"certificates = .*{words}"):
+            credentials(tmp_path, "a")
+        (tmp_path / file).write_bytes(whole)
+    (tmp_path / "ca.pem").unlink()
+    with pytest.raises(FileNotFoundError, match=r"certificates = .*ca.pem: No such file"):
+        credentials(tmp_path, "a")
+
+
+def test_a_silo_that_refuses_ends_the_call_and_calls_again(place):
+    place.call("a", silo_of(SILOS[0], place.ledgers / "a.ledger", exchanges=("moments",)))
+    place.call("b")
+    place.call("c")
+    network, before = place.network(quorum=2), dict(place.listener.sessions)
+    carry_out(moments(), jax.random.key(0), None, network)
+    carry_out(feature_means(WHITENED), jax.random.key(0), None, network)
+    assert network.accounts["a"].missing == "it refuses: declined: exchange feature_means is not allowed"
+    until(lambda: place.listener.sessions.get("a", before["a"]) is not before["a"])
+    assert float(carry_out(moments(), jax.random.key(0), None, place.network()).mass) == 180
+    said = [place.said.get() for _ in range(place.said.qsize())]
+    for words in (
+        "is connected",
+        "answers moments, round 1",
+        "refuses, declined: exchange feature_means",
+        "dials again",
+    ):
+        assert any(line.startswith("a: ") and words in line for line in said)
 
 
 # Processes
@@ -521,7 +405,10 @@ def test_three_processes_select_as_one(tmp_path, certificates):
     assert [row["outcome"] for row in report["tables"]["silos"]] == ["took part"] * 3
     serving[2].send_signal(signal.SIGTERM)
     for name, process in zip(NAMES, serving, strict=True):
-        told, _ = process.communicate(timeout=60)
+        told, errors = process.communicate(timeout=60)
+        assert "nothing is written" not in errors
+        assert f"{name}: is connected" in errors
+        assert f"{name}: answers moments, round 1" in errors
         assert process.returncode == (0 if name != "c" else 128 + signal.SIGTERM)
         assert ("took part in: 1." in told) == (name != "c")
         lines = [json.loads(line) for line in (tmp_path / f"{name}.ledger").read_text().splitlines()]
@@ -536,6 +423,16 @@ def test_one_process_serves_with_a_ledger(tmp_path, capsys):
     with lock(tmp_path / "a.ledger.lock"):
         assert main([*map(str, words), "--ledger", str(ledger)]) == 2
     assert f"ledger = {ledger}: another process serves with it" in capsys.readouterr().err
+    policy = tmp_path / "policy.toml"
+    policy.write_text("epsilon = 1.0")
+    for more, message in (
+        (["--policy", policy], "ledger: name the file"),
+        (["--policy", tmp_path / "none.toml"], f"policy = {tmp_path / 'none.toml'}: No such file"),
+        (["--ledger", ledger, "--server", "localhost"], "server = localhost: must be HOST:PORT"),
+        (["--ledger", ledger, "--name", "z"], "z.key: No such file"),
+    ):
+        assert main([*map(str, [*words, *more])]) == 2
+        assert message in capsys.readouterr().err
     assert not ledger.exists()
 
 
@@ -554,13 +451,6 @@ def test_what_cannot_be_asked_of_others_is_refused(tmp_path, capsys):
     ):
         assert main([*rest, "--certificates", str(tmp_path / "certificates"), *words]) == 2
         assert message in capsys.readouterr().err
-
-
-def until(condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_processes_that_stop_die_or_lose_their_server(certificates, tmp_path):

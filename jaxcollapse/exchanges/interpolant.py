@@ -1,13 +1,12 @@
 """Interpolants: what a silo replies to a support, and what a server makes of the replies."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxcollapse.base import Measure, Moments
 from jaxcollapse.generators.gaussian import gaussian
-from jaxcollapse.measures import squared_distances, uniform_measure
-from jaxcollapse.transport.sinkhorn import barycentric_map, sinkhorn
+from jaxcollapse.measures import uniform_measure
+from jaxcollapse.transport.sinkhorn import barycentric_map, largest_share, sinkhorn
 
 Scalar = Float[Array | float, ""]
 Start = Moments | Float[Array, "s d"]
@@ -43,9 +42,7 @@ def interpolate(
 
 def exposure(silo: Measure, support: Float[Array, "s d"], epsilon: Scalar) -> Float[Array, ""]:
     """Find the largest share that a single point has in any image: near one, a reply gives that point away."""
-    g = sinkhorn(uniform_measure(support), silo, epsilon).g
-    scores = (g - squared_distances(support, silo.points)) / epsilon
-    return jnp.max(jax.nn.softmax(scores + jnp.log(silo.weights), axis=1))
+    return largest_share(support, silo, sinkhorn(uniform_measure(support), silo, epsilon).g, epsilon).max()
 
 
 def average(

@@ -12,13 +12,14 @@ import math
 import os
 import time
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from jaxcollapse.base import Exchange, Measure
+from jaxcollapse.base import Exchange, Measure, Target
 from jaxcollapse.checks import check_count, check_names, check_range
 from jaxcollapse.exchanges import (
     EXCHANGES,
@@ -28,10 +29,15 @@ from jaxcollapse.exchanges import (
     federated_sinkhorn,
     geodesic,
     kernel_densities,
+    logistic,
 )
-from jaxcollapse.exchanges.interpolant import exposure
 from jaxcollapse.features import kernel_features, quadratic_features
+from jaxcollapse.measures import share, uniform_measure
 from jaxcollapse.privacy import privacy_loss
+from jaxcollapse.transport.sinkhorn import largest_share, log_partition, sinkhorn, soft_c_transform
+
+MOST_NUMBER, MOST_NORM = 1e15, 1e6  # within which single precision holds features, their squares and the noise
+NO_LIMIT = 2**63
 
 
 class Declined(Exception):
@@ -45,11 +51,13 @@ class Policy:
     Attributes:
         exchanges: names of `EXCHANGES` that are answered.
         max_rounds: of an exchange.
-        max_bytes: that the silo sends in a selection.
+        max_bytes: that the silo sends in a call.
+        max_total_bytes: that it sends in its lifetime, by the ledger.
         least_rows: of the silo's data; with fewer nothing is answered.
-        least_support: points at which an exchange asks, where it asks at points.
+        least_support: different points at which an exchange asks, where it asks at points.
         max_support: landmarks of features, and points of which Schemes I and II ask for images: they bound memory.
-        max_exposure: largest share of one of the silo's rows in an image that Scheme I or II asks for.
+        max_exposure: largest share of one of the silo's rows in a number or an image that is asked for, but for noisy
+            ones within epsilon.
         epsilon: loss of privacy of all noisy messages together, ever. With a finite one `feature_means` are told with
             noise alone; other exchanges spend none of it, and are answered where `exchanges` names them.
         delta: its probability of failure.
@@ -64,6 +72,7 @@ class Policy:
     exchanges: tuple[str, ...] = tuple(EXCHANGES)
     max_rounds: int = 1000
     max_bytes: int = 2**30
+    max_total_bytes: int = NO_LIMIT
     least_rows: int = 30
     least_support: int = 30
     max_support: int = 5000
@@ -75,6 +84,7 @@ class Policy:
         check_names("exchange", self.exchanges, EXCHANGES)
         for name in ("max_rounds", "max_bytes", "least_rows", "least_support", "max_support"):
             check_count(name, getattr(self, name))
+        check_count("max_total_bytes", self.max_total_bytes, high=NO_LIMIT)
         check_range("max_exposure", self.max_exposure, low=0, high=1)
         check_range("epsilon", self.epsilon, low=0)
         check_range("delta", self.delta, low=1e-15, high=0.5)
@@ -84,12 +94,12 @@ def read_policy(path: Path) -> Policy:
     """Read a policy from a TOML file, whose keys are the attributes of `Policy`.
 
     Raises:
-        ValueError: if a key is not known, or a value is not allowed.
+        ValueError: if there is no such file, a key is not known, or a value is not allowed.
     """
     try:
         told = tomllib.loads(path.read_text())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"policy = {path}: {getattr(error, 'strerror', None) or error}") from error
     check_names("policy", told, [field.name for field in dataclasses.fields(Policy)])
     if not isinstance(told.get("exchanges", []), list):
         raise ValueError(f"exchanges = {told['exchanges']}: must be a list of names")
@@ -99,10 +109,11 @@ def read_policy(path: Path) -> Policy:
 
 
 class Ledger:
-    r"""What a silo has sent in its lifetime, in a file: one line for each message, written before it is sent.
+    r"""What a silo has sent in its lifetime, in a file: one line for each message, written before it is computed.
 
     Attributes:
         squares: :math:`\mu^2`, of all noisy messages.
+        bytes: of all messages.
     """
 
     def __init__(self, path: Path):
@@ -111,31 +122,34 @@ class Ledger:
         Raises:
             ValueError: if a line is none of a ledger.
         """
-        self.path, lines = path, []
-        if path.exists():
-            whole, _, rest = path.read_text().rpartition("\n")
-            lines = [self._read(line, i) for i, line in enumerate(whole.split("\n"), 1) if line]
-            if rest:
-                path.write_text(whole + "\n")
-        self.squares = sum(line["squares"] for line in lines)
+        self.path = path
+        data = path.read_bytes() if path.exists() else b""
+        end = data.rfind(b"\n") + 1
+        lines = [self._read(line, i) for i, line in enumerate(data[:end].splitlines(), 1) if line]
+        if end < len(data):
+            os.truncate(path, end)
+        self.squares = sum(squares for squares, _ in lines)
+        self.bytes = sum(num_bytes for _, num_bytes in lines)
 
-    def _read(self, line: str, number: int) -> Mapping[str, Any]:
+    def _read(self, line: bytes, number: int) -> tuple[float, float]:
         try:
             told = json.loads(line)
-            squares = float(told["squares"])
-            check_range("squares", squares, low=0)
-            return {"squares": squares}
-        except (ValueError, TypeError, KeyError) as error:
+            found = float(told["squares"]), float(told.get("bytes", 0))
+            for value in found:
+                check_range("number", value, low=0)
+            return found
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{self.path}, line {number}: is none of a ledger") from error
 
     def write(self, squares: float = 0.0, **told: Any) -> None:
         """Add a line, and have it on the disk."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "squares": squares, **told})
-        with self.path.open("a") as file:
+        with open(self.path, "a", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
         self.squares += squares
+        self.bytes += told.get("bytes", 0)
 
     def loss(self, delta: float, more: float = 0.0) -> float:
         """Find the loss of privacy, epsilon, of all noisy messages and of more."""
@@ -147,13 +161,16 @@ def squares_of(exchange: Exchange) -> float | None:
     r"""Find :math:`z^{-2}` of an exchange's one message; None where it has no noise, or no bound on what that hides."""
     if not isinstance(exchange, feature_means) or exchange.noise is None:
         return None
-    bound = {
-        kernel_features: lambda f: 1.0 if float(f.width) > 0 else math.inf,
-        quadratic_features: lambda f: float(f.max_norm),
-    }
-    longest = bound.get(type(exchange.features), lambda f: math.inf)(exchange.features)
-    multiplier = float(exchange.noise) / (2 * longest)
-    return multiplier**-2 if multiplier > 0 else None
+    features, noise = exchange.features, exchange.noise
+    longest = {quadratic_features: lambda: features.max_norm, kernel_features: lambda: 1.0}.get(type(features))
+    if longest is None or not (_within(noise, MOST_NUMBER) and _within(longest(), MOST_NORM)):
+        return None
+    return (2 * float(longest()) / float(noise)) ** 2
+
+
+def _within(value: Any, most: float) -> bool:
+    """Tell whether a value is one number, positive and not too large."""
+    return np.ndim(value) == 0 and bool(1 / most <= value <= most)
 
 
 def check_begin(policy: Policy, ledger: Ledger, exchange: Exchange, silo: Measure, opening: Any) -> None:
@@ -169,13 +186,15 @@ def check_begin(policy: Policy, ledger: Ledger, exchange: Exchange, silo: Measur
         raise Declined("rounds")
     if silo.points.shape[0] < policy.least_rows:
         raise Declined("rows of the silo")
-    for features in (getattr(exchange, "features", None), opening):
-        if isinstance(features, kernel_features) and len(features.landmarks) > policy.max_support:
-            raise Declined("landmarks")
+    if isinstance(exchange, feature_means | logistic):
+        for features in (exchange.features, *([opening] if isinstance(exchange, logistic) else [])):
+            check_features(policy, features, silo.points.shape[1])
+    if policy.max_exposure < 1 and isinstance(opening, kernel_features):
+        raise Declined("exposure")
     squares = squares_of(exchange)
     if squares is None and isinstance(exchange, feature_means) and policy.epsilon < math.inf:
         raise Declined("no noise")
-    if squares is not None and ledger.loss(policy.delta, squares) > policy.epsilon:
+    if squares is not None and ledger.loss(policy.delta, squares) > policy.epsilon * (1 + 1e-9):
         raise Declined("privacy budget")
     if isinstance(exchange, kernel_densities):
         points, _ = opening
@@ -184,28 +203,72 @@ def check_begin(policy: Policy, ledger: Ledger, exchange: Exchange, silo: Measur
         check_support(policy, opening.points)
 
 
-def check_request(policy: Policy, exchange: Exchange, silo: Measure, request: Any) -> None:
-    """Check the points at which Scheme I or II asks for images.
+def check_features(policy: Policy, features: Any, dim: int) -> None:
+    """Check that features are of the silo's columns, bounded in number, and numbers of any row.
 
     Raises:
-        Declined: if they are few, or an image would give a row away.
+        Declined: if they are not.
+    """
+    match features:
+        case quadratic_features(whitening=Target() as numbers):
+            well_formed = [np.shape(leaf) for leaf in numbers] == [(dim,), (dim, dim)]
+        case kernel_features(landmarks=numbers, width=width):
+            well_formed = np.shape(numbers)[1:] == (dim,) and _within(width, MOST_NUMBER)
+            if len(numbers) > policy.max_support:
+                raise Declined("landmarks")
+        case _:
+            raise Declined("features")
+    if not well_formed or not all((np.abs(leaf) <= MOST_NUMBER).all() for leaf in jax.tree.leaves(numbers)):
+        raise Declined("features")
+
+
+def check_request(policy: Policy, exchange: Exchange, state: Any, silo: Measure, request: Any) -> None:
+    """Check what a round asks for.
+
+    Raises:
+        Declined: if Scheme I or II asks at few points or many, or a reply would give a row away.
     """
     if isinstance(exchange, geodesic | barycenter):
         check_support(policy, request)
         if len(request) > policy.max_support:
             raise Declined("support")
-        if policy.max_exposure < 1 and not _exposure(silo, request, exchange.epsilon) <= policy.max_exposure:
-            raise Declined("exposure")
+    accounted = policy.epsilon < math.inf and squares_of(exchange) is not None  # a refusal would tell of rows
+    if policy.max_exposure == 1 or accounted:
+        return
+    if not exposure(exchange, state, silo, request) <= policy.max_exposure:
+        raise Declined("exposure")
 
 
 def check_support(policy: Policy, points: Any) -> None:
-    """Check that a message asks at as many points as it must.
+    """Check that a message asks at as many different points as it must.
 
     Raises:
         Declined: if it does not.
     """
-    if len(points) < policy.least_support:
+    if len(np.unique(points, axis=0)) < policy.least_support:
         raise Declined("support")
 
 
-_exposure = jax.jit(exposure)
+@jax.jit
+def exposure(exchange: Exchange, state: Any, silo: Measure, request: Any) -> Any:
+    """Find the largest share of one of the silo's rows in a number or an image of its reply; zero of sums over all."""
+    g = jnp.zeros_like(silo.weights)
+    match exchange:
+        case geodesic() | barycenter():
+            points, epsilon = request, exchange.epsilon
+            g = sinkhorn(uniform_measure(points), silo, epsilon).g
+        case kernel_densities():
+            points, epsilon = state
+        case feature_means(features=kernel_features(landmarks=points, width=epsilon)):
+            pass
+        case federated_sinkhorn():
+            points, epsilon = state.points, request.epsilon
+            g = soft_c_transform(silo.points, state, *request)
+        case capped_transport():
+            points, epsilon = state[0].points, request.epsilon
+            g = -epsilon * log_partition(silo.points, state[0], *request)
+        case logistic():
+            return share(state.weights * jax.nn.sigmoid(-state.features @ request)).max()
+        case _:
+            return 0.0
+    return largest_share(points, silo, g, epsilon).max()

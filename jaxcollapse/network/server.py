@@ -1,10 +1,12 @@
 """The server of silos on other hosts: takes their calls, and carries exchanges out with those that answer in time."""
 
+import collections
 import concurrent.futures
 import copy
 import hashlib
 import itertools
 import queue
+import re
 import secrets
 import ssl
 import threading
@@ -19,10 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from jaxcollapse.base import Counted, Exchange, Measure, Parties
+from jaxcollapse.base import Counted, Exchange, Measure, Moments, Parties
 from jaxcollapse.network.codec import Refused, check_like, decode, encode
-from jaxcollapse.network.silo import METHOD, OPTIONS, credentials
+from jaxcollapse.network.silo import METHOD, OPTIONS, certificate_in, check_address, credentials, read_pem
 from jaxcollapse.tree import zeros_like_shape
+
+MAX_STALE = 10  # frames of earlier selections, which a silo that was late still sends
+LARGEST = 1e30  # sum of squares of a silo's rows, which single precision holds several times
 
 
 class QuorumLost(ValueError):
@@ -57,22 +62,25 @@ class Listener:
 
     Attributes:
         sessions: by the names of silos, those that are there.
-        turned_away: who was not let in, and why, in words.
+        turned_away: who was not let in, and why, in words, and how often.
 
     Raises:
         FileNotFoundError: if a certificate is missing.
+        ValueError: if a certificate or the address cannot be used, or silos share one.
         OSError: if the address cannot be listened at.
     """
 
     def __init__(self, address: str, directory: Path, names: Sequence[str]):
-        self.names = {fingerprint((directory / f"{name}.pem").read_bytes()): name for name in names}
+        check_address("listen", address)
+        self.names = {fingerprint(read_pem(directory, f"{name}.pem", certificate_in)): name for name in names}
         if len(self.names) < len(names):
             raise ValueError(f"silos = {', '.join(names)}: each must be named once, with a certificate of its own")
         self.sessions, self.changed = {}, threading.Condition()
-        self.turned_away: list[str] = []
+        self.turned_away = collections.Counter()
         authority, key, certificate = credentials(directory, "server")
         workers = concurrent.futures.ThreadPoolExecutor(2 * len(names) + 8)
-        self._server = grpc.server(workers, options=OPTIONS, maximum_concurrent_rpcs=2 * len(names) + 4)
+        options = (*OPTIONS, ("grpc.so_reuseport", 0))  # by default two servers share a port, and silos
+        self._server = grpc.server(workers, options=options, maximum_concurrent_rpcs=2 * len(names) + 4)
         service, method = METHOD[1:].split("/")
         handler = grpc.stream_stream_rpc_method_handler(self._attend)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
@@ -102,12 +110,12 @@ class Listener:
         pem = b"".join(context.auth_context().get("x509_pem_cert", ()))
         name = self.names.get(fingerprint(pem))
         if name is None:
-            self.turned_away.append(f"{context.peer()} was turned away: its certificate is none of the silos'")
+            self._turn_away(context, "its certificate is none of the silos'")
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "certificate")
         session = Session()
         with self.changed:
             if name in self.sessions:
-                self.turned_away.append(f"{context.peer()} was turned away: silo {name} is there already")
+                self._turn_away(context, f"silo {name} is there already")
                 context.abort(grpc.StatusCode.ALREADY_EXISTS, "name")
             self.sessions[name] = session
             self.changed.notify_all()
@@ -117,6 +125,10 @@ class Listener:
         finally:
             with self.changed:
                 self.sessions.pop(name, None)
+
+    def _turn_away(self, context: grpc.ServicerContext, reason: str) -> None:
+        host, _, _ = context.peer().rpartition(":")
+        self.turned_away[f"{host} was turned away: {reason}"] += 1
 
 
 class Account:
@@ -156,7 +168,7 @@ class Network(Parties):
         dim: d.
         quorum: silos that have to answer.
         seconds: for a round.
-        said: what is to be said of who came, which may grow.
+        said: what is to be said of who came, and how often it was so; it may grow.
         screen: of stacked replies, from `SCREENS`; exchanges whose replies cannot be screened are refused.
         stopped: raises where the work is to stop.
     """
@@ -168,7 +180,7 @@ class Network(Parties):
         dim: int,
         quorum: int,
         seconds: float,
-        said: Sequence[str] = (),
+        said: Mapping[str, int] = {},
         screen: Callable[[Any], Any] | None = None,
         stopped: Callable[[], None] = lambda: None,
     ):
@@ -185,13 +197,15 @@ class Network(Parties):
     def carry_out(self, exchange: Exchange, key: Key[Array, ""], pool: Measure | None) -> Counted:
         server, number = _server_init(exchange, key, pool), next(self.numbers)
         opening = exchange.opening(server)
-        self._send(encode({"begin": exchange, "opening": opening, "selection": self.selection, "number": number}))
+        dim = self.points.shape[-1]
+        at = {"selection": self.selection, "number": number}
+        self._send(encode({"begin": exchange, "opening": opening, "columns": dim, **at}))
         expected = jax.eval_shape(self._first_reply, exchange, key, pool)
         for r in range(exchange.num_rounds):
             request = exchange.request(server)
-            at = {"selection": self.selection, "number": number, "round": r}
-            self._send(encode({"request": request, **at}))
-            replies = self._believed(self._collect(expected, at))
+            place = {**at, "round": r}
+            self._send(encode({"request": request, **place}))
+            replies = self._believed(self._collect(expected, place))
             server, finished = _update(exchange, server, replies)
             if finished:
                 break
@@ -240,25 +254,33 @@ class Network(Parties):
                 replies[name] = self._reply(name, expected, at, end)
                 self.accounts[name].rounds += 1
             except (Refused, TimeoutError) as reason:
-                self.accounts[name].missing = str(reason)
-                del self.sessions[name]
+                self._leave_out(name, str(reason))
+            except Exception as error:  # noqa: BLE001  whatever its bytes do, they end no selection of the others
+                self._leave_out(name, f"its message cannot be read: {type(error).__name__}")
         self._check()
         nothing = zeros_like_shape(expected)
         rows = [replies.get(name, nothing) for name in self.members]
         return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *rows)
 
+    def _leave_out(self, name: str, reason: str) -> None:
+        self.accounts[name].missing = reason
+        del self.sessions[name]
+
     def _reply(self, name: str, expected: Any, at: Mapping[str, Any], end: float) -> Any:
-        while True:
-            message = decode(self._next(name, end))
-            if isinstance(message, dict) and message.get("selection") == self.selection:
-                break  # others are late answers to an earlier one
-        match message:
-            case {"refusal": str() as reason}:
-                raise Refused(f"it refuses: {reason[:80]}")
-            case {"reply": reply, **rest} if rest == at:
-                check_like(reply, expected)
-                return reply
-        raise Refused("its message is not the one that is due")
+        for _ in range(1 + MAX_STALE):
+            match decode(self._next(name, end)):
+                case {"selection": str() as selection} if selection != self.selection:
+                    continue  # a late answer to an earlier one
+                case {"refusal": str() as reason}:
+                    raise Refused(f"it refuses: {re.sub('[^ -~]', '?', reason[:80])}")
+                case {"reply": reply, "selection": str(), "number": int(), "round": int(), **rest} as found if (
+                    not rest and all(found[key] == value for key, value in at.items())
+                ):
+                    check_like(reply, expected)
+                    check_possible(reply)
+                    return reply
+            raise Refused("its message is not the one that is due")
+        raise Refused("it sends messages of other selections")
 
     def _next(self, name: str, end: float) -> bytes:
         while True:
@@ -278,6 +300,25 @@ class Network(Parties):
         if len(self.sessions) < self.quorum:
             missing = "; ".join(f"{name}: {a.missing}" for name, a in self.accounts.items() if a.missing)
             raise QuorumLost(f"silos: {len(self.sessions)} answer, and {self.quorum} must ({missing})")
+
+
+def check_possible(reply: Any) -> None:
+    """Check that a silo can have what it tells: some mass, and of moments those of rows.
+
+    Raises:
+        Refused: if none can.
+    """
+    if not 0 < reply.mass < LARGEST:
+        raise Refused("mass that no silo has")
+    if isinstance(reply, Moments):
+        mass, mean, covariance = (np.asarray(leaf, float) for leaf in reply)
+        trace = covariance.trace()
+        if not mass * (trace + mean @ mean) < LARGEST:
+            raise Refused("moments that no silo has")
+        if not np.linalg.eigvalsh(covariance).min() >= -1e-5 * trace or not np.allclose(
+            covariance, covariance.T, atol=1e-5 * abs(trace)
+        ):
+            raise Refused("covariance that no silo has")
 
 
 def fingerprint(pem: bytes) -> str:

@@ -50,7 +50,9 @@ def connected(
     check_range("round_seconds", seconds, low=0.01)
     listener = Listener(address, directory, names)
     try:
-        sessions = listener.wait(wait, lambda: tell("waiting for silos", len(listener.sessions), len(names)))
+        sessions = listener.wait(
+            wait, lambda: tell(f"waiting for silos, {len(listener.sessions)} of {len(names)} are there")
+        )
         tell("asking silos")
         judge = SCREENS[screen]() if screen else None
         yield Network(sessions, names, dim, quorum, seconds, listener.turned_away, judge, lambda: tell("asking silos"))

@@ -264,6 +264,20 @@ def barycentric_map(
     return centre + _over_rows(row, points, target, g, tile)
 
 
+def largest_share(
+    points: Float[Array, "n d"], target: Measure, g: Float[Array, " m"], epsilon: Scalar, *, tile: int | None = None
+) -> Float[Array, " n"]:
+    r"""Find what a single point of the target has of each sum that `log_partition` takes, at most; shape [n].
+
+    .. math:: \max_j \; w_j \exp((g_j - \lVert x_i - y_j \rVert^2) / \epsilon)
+              \Big/ \sum_k w_k \exp((g_k - \lVert x_i - y_k \rVert^2) / \epsilon).
+
+    Memory is that of `log_partition`.
+    """
+    log_w = jnp.log(target.weights)
+    return _over_rows(lambda _, scores: jax.nn.softmax(scores / epsilon + log_w).max(), points, target, g, tile)
+
+
 def debiased(
     key: Key[Array, ""],
     source: Measure,

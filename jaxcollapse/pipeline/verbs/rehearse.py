@@ -67,6 +67,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         num_kept, refusal, quantities = len(candidates) // 4, "", []
         try:
             tell("selecting")
+            before_after.told_side(network)  # as `select` asks, for its report
             chosen = made(request.verifier, network, request.seed)
             kept = keep(chosen, lambda i: candidates[i], len(candidates), num_kept, request.seed, TILE, tell).kept
             quantities = _utility(rows, candidates, kept)

@@ -124,7 +124,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         doubts += [
             f"silo {name}: {a.screened} replies screened out" for name, a in asked.accounts.items() if a.screened
         ]
-        doubts += asked.said
+        doubts += [f"{line}, {count} times" if count > 1 else line for line, count in asked.said.items()]
     else:
         told, accounts, doubts = _told(request.verifier, silos, num_candidates), [], []
     num_silos = len(asked.sessions) if request.listen else len(asked)

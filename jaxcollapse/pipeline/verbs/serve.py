@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import queue
 import threading
 from pathlib import Path
@@ -16,6 +17,8 @@ from jaxcollapse.pipeline.report import Quantity, Report
 from jaxcollapse.pipeline.tables import Reading, read
 from jaxcollapse.pipeline.tiles import Tell
 from jaxcollapse.results import lock
+
+INTERRUPTED = "the ledger has what was sent"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Request:
     policy: Path | None = None
     """TOML file of limits; without it the policy's own, which `docs/how-to/silos.md` lists."""
     ledger: Path | None = None
-    """File of what was sent, which is appended to; by default NAME.ledger."""
+    """File of what was sent, which is appended to; by default NAME.ledger. With a finite epsilon it has to be named."""
     selections: int = 0
     """Selections to take part in before it ends; 0: until interrupted."""
     reading: tyro.conf.OmitArgPrefixes[Reading] = dataclasses.field(default_factory=Reading)
@@ -50,6 +53,8 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
     tell("reading")
     table = read(request.data, request.reading)
     policy = read_policy(request.policy) if request.policy else Policy()
+    if policy.epsilon < math.inf and not request.ledger:
+        raise ValueError("ledger: name the file that epsilon is spent by, wherever the command starts")
     path = request.ledger or Path(f"{request.name}.ledger")
     with contextlib.ExitStack() as held:
         try:  # two would spend one budget twice
@@ -57,6 +62,7 @@ def answer(request: Request, tell: Tell) -> tuple[Report, int]:
         except BlockingIOError as error:
             raise ValueError(f"ledger = {path}: another process serves with it") from error
         ledger = Ledger(path)
+        tell(f"ledger {path}: sent {ledger.bytes:.0f} bytes, epsilon {ledger.loss(policy.delta):.3g} is spent")
         silo = Silo(np.asarray(table.points[np.arange(len(table.rows))], np.float32), policy, ledger)
         _serve(request, silo, tell)
     return Report(
@@ -80,11 +86,14 @@ def _serve(request: Request, silo: Silo, tell: Tell) -> None:
     caller = threading.Thread(target=work, daemon=True)
     caller.start()
     doing = f"{request.name}: calls {request.server}"
+    over = False
     try:
-        while caller.is_alive() and not (request.selections and silo.num_finished >= request.selections):
+        while not over:
+            over = not caller.is_alive() or (request.selections and silo.num_finished >= request.selections)
+            tell(doing)
             while not said.empty():
                 doing = said.get()
-            tell(doing)
+                tell(doing)
             caller.join(0.1)
     finally:
         stopped.set()
