@@ -37,6 +37,16 @@ def test_readme_is_short():
     assert len([line for line in example.splitlines() if line and not line.startswith(("import", "from"))]) <= 10
 
 
+def test_links_of_the_readme_lead_somewhere():
+    """Those of the site's pages are checked where it is built."""
+    found = [
+        *re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text()),
+        *re.findall(r'(?:src|srcset)="([^"]+)"', README.read_text()),
+    ]
+    assert len(found) > 15
+    assert not [link for link in found if not (ROOT / link).exists()]
+
+
 def test_names_in_documents_are_spelt_as_in_the_code():
     """Every word in backquotes that looks like a name of the code is one: of a member, an argument, a field, a file."""
     sources = [
