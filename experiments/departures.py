@@ -12,7 +12,6 @@ from jaxcollapse.base import Measure, Record
 from jaxcollapse.data.features import project
 from jaxcollapse.experiments.support.comparison import Verifiers
 from jaxcollapse.experiments.support.image_silos import (
-    SPACES,
     SPLITS,
     ImageComparison,
     Images,
@@ -25,6 +24,7 @@ from jaxcollapse.experiments.support.image_silos import (
 )
 from jaxcollapse.experiments.support.ranges import Range
 from jaxcollapse.experiments.support.runner import Output, Runner
+from jaxcollapse.experiments.support.spaces import SPACES
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.metrics import METRICS, POINT_METRICS
 from jaxcollapse.sweep import Axis, along

@@ -23,7 +23,6 @@ from jaxcollapse.base import Measure, Record
 from jaxcollapse.classifier import Classifier, accuracy, fit_classifier, log_probabilities, risk
 from jaxcollapse.experiments.support.comparison import Verifiers
 from jaxcollapse.experiments.support.image_silos import (
-    SPACES,
     SPLITS,
     ImageComparison,
     Images,
@@ -38,6 +37,7 @@ from jaxcollapse.experiments.support.image_silos import (
 )
 from jaxcollapse.experiments.support.ranges import Count
 from jaxcollapse.experiments.support.runner import Output, Runner
+from jaxcollapse.experiments.support.spaces import SPACES
 from jaxcollapse.measures import as_moments, uniform_measure
 from jaxcollapse.metrics import frechet, sliced_w
 from jaxcollapse.sweep import along, seeds

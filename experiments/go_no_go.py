@@ -13,7 +13,6 @@ from jaxcollapse.analysis import seed_interval
 from jaxcollapse.base import Measure, Record
 from jaxcollapse.experiments.support.comparison import Verifiers
 from jaxcollapse.experiments.support.image_silos import (
-    SPACES,
     SPLITS,
     ImageComparison,
     Images,
@@ -26,6 +25,7 @@ from jaxcollapse.experiments.support.image_silos import (
 )
 from jaxcollapse.experiments.support.ranges import Count, NumSeeds
 from jaxcollapse.experiments.support.runner import Output, Runner
+from jaxcollapse.experiments.support.spaces import SPACES
 from jaxcollapse.gain import Expansion, expansion_of, surrogate
 from jaxcollapse.measures import uniform_measure, union
 from jaxcollapse.metrics import METRICS

@@ -16,7 +16,6 @@ from jaxcollapse.exchanges import feature_means, in_turn
 from jaxcollapse.exchanges.screening import SCREENS, Screen, screened
 from jaxcollapse.experiments.support.comparison import Verifiers, settings
 from jaxcollapse.experiments.support.image_silos import (
-    SPACES,
     SPLITS,
     ImageComparison,
     Images,
@@ -29,6 +28,7 @@ from jaxcollapse.experiments.support.image_silos import (
 )
 from jaxcollapse.experiments.support.ranges import Count, NumSeeds, NumSilos, Range
 from jaxcollapse.experiments.support.runner import Output, Runner
+from jaxcollapse.experiments.support.spaces import SPACES
 from jaxcollapse.measures import as_moments, pooled, share, uniform_measure
 from jaxcollapse.metrics import METRICS, POINT_METRICS
 from jaxcollapse.record import record_samples

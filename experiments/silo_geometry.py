@@ -12,7 +12,6 @@ from jaxcollapse.base import Measure, Record
 from jaxcollapse.checks import check_range
 from jaxcollapse.experiments.support.comparison import Verifiers
 from jaxcollapse.experiments.support.image_silos import (
-    SPACES,
     ImageComparison,
     Images,
     Space,
@@ -34,6 +33,7 @@ from jaxcollapse.experiments.support.ranges import (
     Spread,
 )
 from jaxcollapse.experiments.support.runner import Output, Runner
+from jaxcollapse.experiments.support.spaces import SPACES
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.metrics import METRICS, POINT_METRICS
 from jaxcollapse.record import record_samples

@@ -15,7 +15,6 @@ from jaxcollapse.checks import check_range
 from jaxcollapse.classifier import classify, penultimate
 from jaxcollapse.experiments.support.comparison import Verifiers
 from jaxcollapse.experiments.support.image_silos import (
-    SPACES,
     SPLITS,
     ImageComparison,
     Images,
@@ -30,6 +29,7 @@ from jaxcollapse.experiments.support.image_silos import (
 )
 from jaxcollapse.experiments.support.ranges import Count, NumSilos, Range
 from jaxcollapse.experiments.support.runner import Output, Runner
+from jaxcollapse.experiments.support.spaces import SPACES
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.metrics import METRICS, POINT_METRICS, frechet
 from jaxcollapse.sweep import along, seeds

@@ -22,8 +22,9 @@ from jaxcollapse.experiments import silo_geometry, siloed_images
 from jaxcollapse.experiments.generalization_cost import divergence, judge, steepest, unconverged
 from jaxcollapse.experiments.siloed_images import PRESETS, Config, grid, summarise
 from jaxcollapse.experiments.support import image_silos
-from jaxcollapse.experiments.support.image_silos import SPACES, SPLITS, deal, divide, problem, simulate, starts
+from jaxcollapse.experiments.support.image_silos import SPLITS, deal, divide, problem, simulate, starts
 from jaxcollapse.experiments.support.runner import Runner
+from jaxcollapse.experiments.support.spaces import SPACES
 from jaxcollapse.measures import uniform_measure
 from jaxcollapse.paper_figures.siloed_images_samples import strip
 from jaxcollapse.sizes import sizes
