@@ -4,12 +4,14 @@ Processor time, since it is the same whatever runs beside it; programs are compi
 """
 
 import os
+import pkgutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from jaxcollapse.command import RUNNABLE
+from jaxcollapse import experiments
+from jaxcollapse.experiments import studies
 
 HEAD = """# What the experiments cost
 
@@ -35,7 +37,10 @@ def cost(name: str) -> str:
 
 if __name__ == "__main__":
     rows = []
-    for name in RUNNABLE:
+    packages = experiments, studies
+    for name in (
+        each.name for package in packages for each in pkgutil.iter_modules(package.__path__) if not each.ispkg
+    ):
         rows.append(cost(name))
         print(rows[-1], flush=True)
     Path(sys.argv[1]).write_text(HEAD + "\n".join(rows) + "\n")

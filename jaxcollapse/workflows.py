@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from jaxcollapse.base import Fresh, Measure, Memory, Sizes, Workflow
-from jaxcollapse.measures import inverse_cdf
+from jaxcollapse.base import Data, Fresh, Measure, Memory, Moments, Sizes, Workflow
+from jaxcollapse.checks import check_range, is_known
+from jaxcollapse.measures import inverse_cdf, share, total
 
 
 def replace(memory: Memory) -> Workflow:
@@ -79,30 +81,53 @@ def accumulate_subsample(memory: Memory) -> Workflow:
     return Workflow(accumulate(memory).init, update)
 
 
-def fresh_mix(memory: Memory) -> Workflow:
-    """Train on this generation's kept data together with new real data [alemohammad2024]_.
+def fresh_mix(memory: Memory, weight: Float[Array | float, ""] | None = None) -> Workflow:
+    r"""Train on this generation's kept data together with new real data [alemohammad2024]_.
 
-    The real data come from the `fresh` of `build_collapse`; with n kept and r real samples the synthetic share is
-    n / (n + r).
+    The real data come from the `fresh` of `build_collapse`. With n kept and r real samples the real share of the
+    training mass is r / (n + r), or a weight that is chosen [he2025]_: samples are then weighed so that it is w.
+    `jaxcollapse.theory.closed_forms.best_weight` is the one whose means err least in the end.
+
+    Args:
+        memory: of kept and real data.
+        weight: w in (0, 1).
+
+    Raises:
+        ValueError: if the weight is out of range.
 
     Example:
         >>> import numpy as np
         >>> import jaxcollapse as jc
-        >>> workflow, sizes = jc.workflows.fresh_mix(jc.moments_memory()), jc.sizes(2, num_fresh=2)
+        >>> sizes = jc.sizes(2, num_fresh=2)
         >>> kept, fresh = jc.uniform_measure(np.array([[0.0], [2.0]])), jc.uniform_measure(np.array([[4.0], [6.0]]))
-        >>> _, training = workflow.update(None, workflow.init(kept, sizes), kept, fresh, sizes)
-        >>> float(training.value.mass), float(training.value.mean[0])
-        (4.0, 3.0)
+        >>> for weight in (None, 0.75):
+        ...     workflow = jc.workflows.fresh_mix(jc.moments_memory(), weight)
+        ...     _, training = workflow.update(None, workflow.init(kept, sizes), kept, fresh, sizes)
+        ...     print(float(training.value.mean[0]))
+        3.0
+        4.0
     """
+    if weight is not None and is_known(weight):
+        check_range("weight", weight, low=1e-6, high=1 - 1e-6)
 
     def update(key, state, kept, fresh, sizes: Sizes):
         if fresh is None:
             raise ValueError("fresh_mix needs fresh real data: give build_collapse a function that draws them")
+        if weight is not None:
+            fresh = _of_mass(fresh, weight / (1 - weight) * _mass(kept))
         # The kept set last: a memory counts what it loses of the last addition.
         mixed = memory.add(memory.init(kept, sizes, 1), fresh, sizes.max_fresh)
         return state, memory.training(memory.add(mixed, kept, sizes.max_kept))
 
     return Workflow(lambda kept, sizes: (), update)
+
+
+def _mass(data: Data) -> Array:
+    return data.mass if isinstance(data, Moments) else total(data.weights)
+
+
+def _of_mass(data: Data, mass: Array) -> Data:
+    return data._replace(mass=mass) if isinstance(data, Moments) else data._replace(weights=share(data.weights) * mass)
 
 
 def fresh_samples(real: Measure) -> Fresh:

@@ -16,7 +16,7 @@ from jaxcollapse.base import Measure, Moments, Target
 from jaxcollapse.gaussian.quadratic_form import Energy, energy_quantile, standardise, tail_probability, tilt
 from jaxcollapse.gaussian.truncation import Frame, moments_below, separate, truncated_moments
 from jaxcollapse.generators import gaussian
-from jaxcollapse.measures import uniform_measure
+from jaxcollapse.measures import as_moments, uniform_measure
 from jaxcollapse.memories import buffer_memory, moments_memory
 from jaxcollapse.metrics import METRICS, target_distance
 from jaxcollapse.metrics.moments import tail_mass
@@ -295,6 +295,28 @@ def test_fresh_mix_tends_to_its_stationary_error():
     assert_allclose(1 - closed_forms.fresh_mix(n, 1000, r)[-1], error, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("n", "r"), [(1000, 1000), (6000, 1000), (1000, 5000)])
+def test_the_best_weight_of_fresh_data_errs_least(n, r):
+    """Of as many real as synthetic samples it is the golden ratio's inverse (He, Xu and Cheng, arXiv:2502.18049)."""
+    best = closed_forms.best_weight(n, r)
+    weights = np.linspace(0.01, 0.99, 99)
+    found = weights[np.argmax([closed_forms.fresh_mix(n, 3000, r, w)[-1] for w in weights])]
+    assert abs(found - best) < 0.011
+    assert closed_forms.best_weight(n, n) == pytest.approx((math.sqrt(5) - 1) / 2)
+    assert best > r / (n + r)
+
+
+def test_a_weight_of_fresh_data_is_a_share():
+    for weight in (0.0, 1.0, -0.1):
+        with pytest.raises(ValueError, match="weight = "):
+            WORKFLOWS["fresh_mix"](moments_memory(), weight)
+    kept, fresh = (uniform_measure(jnp.full((n, 1), x)) for n, x in ((8, 0.0), (2, 1.0)))
+    for memory in (moments_memory(), buffer_memory()):
+        workflow, at = WORKFLOWS["fresh_mix"](memory, 0.75), sizes(8, num_fresh=2)
+        _, training = workflow.update(KEY, workflow.init(kept, at), kept, fresh, at)
+        assert_allclose(as_moments(training.value).mean, 0.75, rtol=1e-6)
+
+
 def test_closed_forms_agree_where_workflows_do():
     n, last = 30, 12
     assert_allclose(closed_forms.fresh_mix(n, last, 0), closed_forms.replace(n, last), rtol=1e-12)
@@ -309,9 +331,15 @@ N, FRESH, LAST, REPLICATES = 200, 100, 8, 1000
 TRUTH = np.array([1.0, -2.0]), np.array([[2.0, 0.6], [0.6, 0.5]])
 
 
+# A weight of fresh data far from their share, a third, and near the best one.
+UNSELECTED = dict.fromkeys(WORKFLOWS, None) | {"fresh_mix, weight .7": 0.7}
+
+
 @functools.cache
 def simulate(name):
     """Run replicates without selection; give the means and covariances of all generations."""
+    workflow, weight = name.split(",")[0], UNSELECTED[name]
+    made = WORKFLOWS[workflow] if weight is None else functools.partial(WORKFLOWS[workflow], weight=weight)
     mean, covariance = map(jnp.float32, TRUTH)
     truth = Moments(jnp.ones((), jnp.float32), mean, covariance)
     model, bounds = gaussian(), sizes(N, 1.0, LAST, num_fresh=FRESH)
@@ -320,7 +348,7 @@ def simulate(name):
     def fresh(key, sizes):
         return uniform_measure(model.sample(key, truth, FRESH))
 
-    collapse = build_collapse(model, sample_and_select(model, keep_all()), WORKFLOWS[name](memory), fresh)
+    collapse = build_collapse(model, sample_and_select(model, keep_all()), made(memory), fresh)
 
     def replicate(key):
         return run(key, collapse, truth, bounds, lambda key, state, info: state.params)[1]
@@ -329,11 +357,12 @@ def simulate(name):
     return np.asarray(history.mean, np.float64), np.asarray(history.covariance, np.float64)
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", UNSELECTED)
 def test_simulation_without_selection_follows_the_closed_form(name):
     mean, covariance = simulate(name)
-    args = (FRESH,) if name == "fresh_mix" else ()
-    v = closed_forms.CLOSED_FORMS[name](N, LAST, *args)[1:]
+    workflow, weight = name.split(",")[0], UNSELECTED[name]
+    args = (FRESH, weight) if workflow == "fresh_mix" else ()
+    v = closed_forms.CLOSED_FORMS[workflow](N, LAST, *args)[1:]
     displacement = mean[:, 1:] - TRUTH[0]
     assert_unbiased(z_scores(upper(covariance[:, 1:]), v[:, None] * upper(TRUTH[1])))
     error = (displacement**2).sum(-1)

@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from jaxcollapse.checks import check_count, check_recursion
+from jaxcollapse.checks import check_count, check_range, check_recursion
 
 
 def replace(num_samples: int, num_generations: int) -> NDArray[np.floating]:
@@ -67,29 +67,66 @@ def accumulate_subsample(num_samples: int, num_generations: int) -> NDArray[np.f
     return np.concatenate([[1], pool * t * (n - 1) / rest])
 
 
-def fresh_mix(num_samples: int, num_generations: int, num_fresh: int) -> NDArray[np.floating]:
+def fresh_mix(
+    num_samples: int, num_generations: int, num_fresh: int, weight: float | None = None
+) -> NDArray[np.floating]:
     r"""Compute :math:`v_t = 1 - e_t` of n synthetic and r real samples a generation.
 
-    With :math:`N = n + r` and :math:`\lambda = n / N` the mean error, in units of the truth's variance, obeys
+    With w the real share of the training mass, r / (n + r) if no other is given, the mean error, in units of the
+    truth's variance, obeys
 
-    .. math:: e_{t+1} = (\lambda^2 - \lambda / N) \, e_t + 1/N, \qquad e_t \to 1 / (N (1 - \lambda^2) + \lambda).
+    .. math:: e_{t+1} = \frac{w^2}{r} + (1 - w)^2 \Bigl(e_t + \frac{1 - e_t}{n}\Bigr).
 
-    Derived here; compare [bertrand2024]_.
+    Derived here; compare [bertrand2024]_ and [he2025]_.
+
+    Args:
+        num_samples: n.
+        num_generations: T.
+        num_fresh: r.
+        weight: w in [0, 1], of `jaxcollapse.workflows.fresh_mix`.
+
+    Raises:
+        ValueError: if an argument is out of range.
 
     Example:
         >>> from jaxcollapse.theory.closed_forms import fresh_mix
         >>> fresh_mix(10, 2, num_fresh=0).round(3)  # as under replace
         array([1.  , 0.9 , 0.81])
-        >>> fresh_mix(10, 100, num_fresh=10)[-1].round(3)
-        np.float64(0.935)
+        >>> [round(float(fresh_mix(10, 100, 10, weight=w)[-1]), 3) for w in (0.4, 0.5, 0.618, 0.7)]
+        [0.923, 0.935, 0.939, 0.937]
     """
     check_recursion(num_samples, num_generations)
     check_count("num_fresh", num_fresh)
-    total = num_samples + num_fresh
-    share = num_samples / total
-    ratio = share**2 - share / total
-    limit = 1 / (total * (1 - share**2) + share)
-    return 1 - limit * (1 - ratio ** np.arange(num_generations + 1))
+    if weight is None:
+        weight = num_fresh / (num_samples + num_fresh)
+    check_range("weight", weight, low=0, high=1)
+    ratio = (1 - weight) ** 2 * (1 - 1 / num_samples)
+    added = (weight**2 / num_fresh if num_fresh else 0) + (1 - weight) ** 2 / num_samples
+    return 1 - added * (1 - ratio ** np.arange(num_generations + 1)) / (1 - ratio)
+
+
+def best_weight(num_samples: int, num_fresh: int) -> float:
+    r"""Compute the weight of real data under which the mean of `fresh_mix` errs least in the end, as n and r grow.
+
+    .. math:: k w^2 + w = 1, \qquad w = \frac{2}{1 + \sqrt{1 + 4 k}}, \qquad k = n / r.
+
+    With as many real as synthetic samples it is the golden ratio's inverse [he2025]_. It is always above the real share
+    r / (n + r): a synthetic sample is worth less than a real one.
+
+    Args:
+        num_samples: n.
+        num_fresh: r, at least 1.
+
+    Raises:
+        ValueError: if a number is out of range.
+
+    Example:
+        >>> from jaxcollapse.theory.closed_forms import best_weight
+        >>> round(best_weight(100, 100), 3), round(best_weight(600, 100), 3)
+        (0.618, 0.333)
+    """
+    ratio = check_count("num_samples", num_samples, low=1) / check_count("num_fresh", num_fresh, low=1)
+    return 2 / (1 + (1 + 4 * ratio) ** 0.5)
 
 
 def replace_log_det(num_samples: int, num_generations: int, dim: int) -> NDArray[np.floating]:
