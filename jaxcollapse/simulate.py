@@ -241,6 +241,7 @@ THEORIES = {
     "gaussian_mixture, top(mahalanobis), replace or accumulate": "theory.mixture, exact for separated components",
     "kernel_density, keep_all, replace": "theory.kernel_density, exact expectations",
     "categorical, keep_all, any workflow but fresh_mix": "theory.surviving_symbols, exact, or a lower bound",
+    "categorical, or gaussian and many options, best_of, replace": "theory.curation, exact as n grows",
 }
 
 

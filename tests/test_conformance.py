@@ -25,7 +25,7 @@ from jaxcollapse.workflows import WORKFLOWS
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-DRAWS_AT_RANDOM = {"random", "recoloured", "soft", "k_means", "balanced", "capped"}
+DRAWS_AT_RANDOM = {"random", "best_of", "recoloured", "soft", "k_means", "balanced", "capped"}
 DRAWS_WITHOUT_TEMPERATURE = {
     "random",
     "recoloured",

@@ -1,6 +1,7 @@
 """Selectors: ways to re-weight a pool. A new one is a module here and a line in `SELECTORS`."""
 
 from jaxcollapse.selectors.balanced import balanced, feature_goal, kernel_goal
+from jaxcollapse.selectors.best_of import best_of
 from jaxcollapse.selectors.budget import bottom, keep_all, random, soft, top
 from jaxcollapse.selectors.capped import capped
 from jaxcollapse.selectors.k_means import k_means
@@ -14,6 +15,7 @@ SELECTORS = {
     "top": top,
     "soft": soft,
     "bottom": bottom,
+    "best_of": best_of,
     "submodular": submodular,
     "submodular_greedy": submodular_greedy,
     "balanced": balanced,
