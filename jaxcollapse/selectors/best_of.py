@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from jaxcollapse.base import Counted, Measure, Score, Sizes
-from jaxcollapse.selectors.budget import check_score, keep_highest, scored
+from jaxcollapse.selectors.budget import check_score, is_finite, keep_highest, scored
 from jaxcollapse.tree import closure
 
 
@@ -44,7 +44,7 @@ class best_of:
     def __call__(self, key: Key[Array, ""], pool: Measure, sizes: Sizes) -> Counted:
         score_key, deal_key, draw_key = jax.random.split(key, 3)
         score, trouble = scored(self.score, score_key, pool)
-        there = (pool.weights > 0) & jnp.isfinite(score)
+        there = (pool.weights > 0) & is_finite(pool) & jnp.isfinite(score)
         noise = jax.random.gumbel(draw_key, score.shape, score.dtype)
         rejected = jnp.where(there, -score - sizes.temperature.astype(score.dtype) * noise, jnp.inf)
         dealt = jnp.where(there, jax.random.uniform(deal_key, score.shape, score.dtype), jnp.inf)
