@@ -21,6 +21,8 @@ from jaxcollapse.metrics import (
     frechet,
     mode_entropy,
     modes_covered,
+    nearest_distance,
+    novelty,
     precision,
     recall,
     smallest_share,
@@ -38,6 +40,7 @@ METRICS = {
     "density": density(5),
     "coverage": coverage(5),
     "energy_distance": energy_distance,
+    "nearest_distance": nearest_distance,
     "frechet": frechet,
     "vendi": vendi,
     "smallest_share": smallest_share(CENTRES),
@@ -99,6 +102,7 @@ def oracle(generated, truth):
         "density": a @ (cross <= neighbour_distance(x, 5)).sum(axis=1) / 5,
         "coverage": b @ (cross.min(axis=0) <= neighbour_distance(x, 5)),
         "energy_distance": 2 * a @ cross @ b - a @ cdist(y, y) @ a - b @ cdist(x, x) @ b,
+        "nearest_distance": a @ cross.min(axis=1),
         "frechet": np.sum((m1 - m2) ** 2) + np.trace(c1 + c2 - 2 * scipy.linalg.sqrtm(c1 @ c2).real),
         "vendi": vendi_oracle(y, a),
         "smallest_share": share.min(),
@@ -218,6 +222,7 @@ BOUNDS = {
     "density": {"same": (0.6, 1.4), "shifted": (0, 0), "collapsed": (2, 4), "dropped": (0.6, 1.5)},
     "coverage": {"same": (0.9, 1), "shifted": (0, 0), "collapsed": (0.5, 0.9), "dropped": (0.7, 0.78)},
     "energy_distance": {"same": (0, 0.1), "shifted": (208, 211), "collapsed": (0.2, 0.35), "dropped": (0.3, 0.8)},
+    "nearest_distance": {"same": (0.8, 2), "shifted": (103, 112), "collapsed": (0.7, 1.5), "dropped": (0.8, 2)},
     "frechet": {"same": (0, 0.8), "shifted": (12_350, 12_650), "collapsed": (0.9, 2.7), "dropped": (5, 12)},
     "vendi": {"same": (4.15, 4.5), "shifted": (1, 1.05), "collapsed": (4, 4.1), "dropped": (3.4, 3.8)},
     "smallest_share": {"same": (0.23, 0.25), "shifted": (0.23, 0.25), "collapsed": (0.24, 0.25), "dropped": (0, 0.02)},
@@ -232,6 +237,15 @@ def test_metrics_on_controls(control):
     for name, value in values.items():
         low, high = BOUNDS[name][control]
         assert low - 1e-12 <= value <= high + 1e-12, (name, value)
+
+
+def test_new_samples_are_as_far_from_the_training_set_as_data_held_out():
+    training, held_out, new = (uniform_measure(modes(seed, 2000)) for seed in (13, 14, 15))
+    share = jax.jit(novelty(held_out))
+    assert abs(share(KEY, new, training) - 1) < 0.06  # four errors of the ratio of two means of 2,000 distances
+    assert share(KEY, training, training) == 0
+    half = training.points.at[::2].set(new.points[::2])
+    assert abs(share(KEY, uniform_measure(half), training) - 0.5) < 0.06
 
 
 @pytest.mark.parametrize("name", POINT_METRICS)

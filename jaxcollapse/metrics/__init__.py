@@ -2,6 +2,7 @@
 
 from jaxcollapse.metrics.energy import energy_distance
 from jaxcollapse.metrics.frechet import frechet
+from jaxcollapse.metrics.memorisation import nearest_distance, novelty
 from jaxcollapse.metrics.modes import mode_entropy, mode_shares, modes_covered, smallest_share
 from jaxcollapse.metrics.moments import (
     bures_w2,
@@ -34,4 +35,5 @@ POINT_METRICS = {
     "vendi": vendi,
     "energy_distance": energy_distance,
     "sliced_w": sliced_w(),
+    "nearest_distance": nearest_distance,
 }
