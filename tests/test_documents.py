@@ -501,3 +501,26 @@ def test_words_on_other_generators_of_images_hold():
     surely = np.sign(recoloured.difference_mean) * (abs(recoloured.difference_mean) > recoloured.difference_half)
     assert (surely["frechet"] == -1).all()
     assert (surely[["precision", "coverage"]] == -1).all()
+
+
+def test_published_settings_turn_no_sign_and_cut_pixels_do():
+    table = read("departures").set_index(["generator", "setting", "verifier"]).sort_index()
+    low, high = table.gain - table.gain_half, table.gain + table.gain_half
+    assert (high["gaussian_mixture"] < 0).all()
+    usual = table.xs("usual", level="setting").loc["gaussian_mixture"]
+    for _, here in table.loc["gaussian_mixture"].groupby("setting"):
+        changed = here.droplevel("setting")
+        assert (abs(changed.gain - usual.gain) < changed.gain_half).all()
+    assert (low["gaussian_mixture_with_junk"] > 0).all()
+    kernel = table.loc["kernel_density"]
+    assert (kernel.gain > 0).all()
+    plain, classified = kernel.loc[["usual", "support", "rounds", "debiased"]], kernel.loc[["classifier", "all"]]
+    assert classified.gain.max() < (plain.gain - plain.gain_half).min()
+    images = table.gain_images + table.gain_images_half
+    assert (images["gaussian_mixture_with_junk"] < 0).all()
+    assert (table.gain_images["kernel_density"] < 0).all()
+    assert (
+        (table.random_frechet_images < 0.15 * table.random_frechet)
+        .loc[["gaussian_mixture_with_junk", "kernel_density"]]
+        .all()
+    )

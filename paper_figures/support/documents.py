@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxcollapse.analysis import seed_interval
+from jaxcollapse.paper_figures.departures import SETTINGS
 from jaxcollapse.paper_figures.support.style import label
 
 README, PAGES, TABLES = Path("README.md"), Path("docs/results"), Path("paper_figures/figures")
@@ -122,6 +123,17 @@ def go_no_go(read: Callable[[str], pd.DataFrame]) -> str:
         f"{number(off)} in the median, run from {least} to {most}, and have the rank correlation {number(rank)}."
     )
     return textwrap.fill(text, WIDTH)
+
+
+def departures(read: Callable[[str], pd.DataFrame]) -> str:
+    """Write gains over random selection, log2, of both schemes at each published setting."""
+    table = read("departures")
+    verifiers, rows = table.verifier.unique(), []
+    for (generator, setting), here in table.groupby(["generator", "setting"], sort=False):
+        cells = here.set_index("verifier").loc[verifiers]
+        gains = (interval(cell.gain, cell.gain_half) for cell in cells.itertuples())
+        rows.append([f"{label(generator)}, {SETTINGS[setting]}", *gains])
+    return markdown(["generator, what is as published", *map(label, verifiers)], rows)
 
 
 def silo_geometry(read: Callable[[str], pd.DataFrame]) -> str:
@@ -372,7 +384,7 @@ BLOCKS = {
     for f in (
         gaussian_collapse, power_law, finite_n, silo_digits, calibrated_gradient, geodesic, barycenter_convergence,
         non_gaussian, discrete_tails, two_dimensional, overhead, phase_diagram, regimes, siloed_images, siloed_regimes,
-        go_no_go, silo_geometry, generalization_cost, messages, disclosure, poisoned_silos,
+        go_no_go, departures, silo_geometry, generalization_cost, messages, disclosure, poisoned_silos,
     )
 } | {name: study(name) for name in OF_STUDIES}  # fmt: skip
 
