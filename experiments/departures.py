@@ -69,7 +69,7 @@ class Config(ImageComparison):
 
 PRESETS = {
     "smoke": {
-        "generators": ("gaussian_mixture",), "verifiers": ("scheme_ii",), "settings": ("all",), "num_kept": 60,
+        "generators": ("gaussian_mixture",), "verifiers": ("scheme_ii",), "settings": ("usual", "all"), "num_kept": 60,
         "num_generations": 2, "num_train": 400, "num_test": 200, "num_components": 8, "num_gaussians": 4,
         "num_scored": 60, "num_seeds": 2,
     },
