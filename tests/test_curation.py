@@ -59,6 +59,12 @@ def test_many_options_tilt_the_law():
     assert_allclose(cold, np.diff(above**3, prepend=0), rtol=1e-6)  # the best of three: the maximum's law
 
 
+@pytest.mark.parametrize("spread", [30.0, 250.0])
+def test_rewards_far_apart_are_told_apart(spread):
+    assert_allclose(curation.categorical([0.5, 0.5], [0.0, spread], 2, 1)[1], [0.25, 0.75], rtol=1e-8)
+    assert_allclose(curation.categorical([0.5, 0.3, 0.2], [0.0, 1.0, spread], 3, 1)[1][2], 1 - 0.8**3, rtol=1e-8)
+
+
 def test_rewards_only_grow():
     laws = curation.categorical(LAW, REWARDS, 2, 60)
     assert (np.diff(laws @ REWARDS) > 0).all()
@@ -124,6 +130,7 @@ def test_gaussian_law_is_bayes_rule():
         (lambda: curation.categorical([0.5, 0.4], [0, 1], 2, 1), "the first a law"),
         (lambda: curation.categorical([0.5, 0.5], [0, 1], 0, 1), "num_options = 0"),
         (lambda: curation.categorical([0.5, 0.5], [0, 1], 2, 1, 0.0), "temperature = 0.0"),
+        (lambda: curation.categorical([0.5, 0.5], [0, 2000], 2, 1), "rewards: spread over 2e"),
         (lambda: curation.gaussian([0.0], [[1.0]], [0.0, 1.0], [[1.0]], 1), "must be"),
     ],
 )

@@ -307,6 +307,8 @@ def test_the_best_weight_of_fresh_data_errs_least(n, r):
 
 
 def test_a_weight_of_fresh_data_is_a_share():
+    with pytest.raises(ValueError, match=r"weight = 0\.5"):
+        closed_forms.fresh_mix(10, 5, 0, 0.5)  # of none
     for weight in (0.0, 1.0, -0.1):
         with pytest.raises(ValueError, match="weight = "):
             WORKFLOWS["fresh_mix"](moments_memory(), weight)

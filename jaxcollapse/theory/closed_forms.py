@@ -99,7 +99,7 @@ def fresh_mix(
     check_count("num_fresh", num_fresh)
     if weight is None:
         weight = num_fresh / (num_samples + num_fresh)
-    check_range("weight", weight, low=0, high=1)
+    check_range("weight", weight, low=0, high=1 if num_fresh else 0)
     ratio = (1 - weight) ** 2 * (1 - 1 / num_samples)
     added = (weight**2 / num_fresh if num_fresh else 0) + (1 - weight) ** 2 / num_samples
     return 1 - added * (1 - ratio ** np.arange(num_generations + 1)) / (1 - ratio)

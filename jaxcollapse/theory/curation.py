@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from jaxcollapse.checks import check_count, check_covariance, check_finite, check_range
 
+MOST_SPREAD = 250  # of rewards, in temperatures: beyond it integrals are lost among the scales
+
 
 def categorical(
     probabilities: ArrayLike, rewards: ArrayLike, num_options: int, num_generations: int, temperature: float = 1.0
@@ -48,6 +50,10 @@ def categorical(
         raise ValueError(f"probabilities and rewards: shapes {p.shape} and {r.shape} must be [S], and the first a law")
     num_options = check_count("num_options", num_options, low=1)
     check_range("temperature", temperature, low=1e-3)
+    if not np.ptp(r) <= MOST_SPREAD * temperature:
+        raise ValueError(
+            f"rewards: spread over {np.ptp(r):.3g}, more than {MOST_SPREAD} temperatures of {temperature:.3g}"
+        )
     weight = np.exp((r - r.max()) / temperature)
     laws = [p]
     for _ in range(check_count("num_generations", num_generations)):
